@@ -1,0 +1,70 @@
+"""One block of a decoder, serial or parallel, with its norms. May import `taps`."""
+
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from ..taps import Sites, Taps, Timeline
+from .attention import Attention
+from .mlp import MLP
+from .norm import AbstractNorm
+
+Stream = Float[Array, "batch pos d_model"]
+
+
+class Block(eqx.Module):
+    """resid_mid = resid_pre + attn(norm(resid_pre)); resid_post = resid_mid + mlp(norm(resid_mid)).
+
+    In a parallel block the MLP reads resid_pre and there is no resid_mid; with `mlp_norm` None it then
+    shares attention's norm. `mlp` None makes an attention-only block. Post-norms act on what is
+    added to the stream.
+    """
+
+    attn: Attention
+    mlp: MLP | None = None
+    attn_norm: AbstractNorm | None = None
+    mlp_norm: AbstractNorm | None = None
+    attn_post_norm: AbstractNorm | None = None
+    mlp_post_norm: AbstractNorm | None = None
+    parallel: bool = eqx.field(static=True, default=False)
+
+    def __call__(self, layer: Int[Array, ""], x: Stream, time: Timeline, tap: Taps) -> Stream:
+        """The stream after the block: Float[batch pos d_model]."""
+        x = tap("resid_pre", x)
+        attn_out = self._attend(layer, x, time, tap)
+        if self.parallel:
+            return tap("resid_post", x + attn_out + self._transform(x, tap))
+        x = tap("resid_mid", x + attn_out)
+        if self.mlp is None:
+            return tap("resid_post", x)
+        return tap("resid_post", x + self._transform(x, tap))
+
+    def _attend(self, layer, x: Stream, time: Timeline, tap: Taps) -> Stream:
+        x = tap("attn_in", x)
+        if tap.wants("q_in", "k_in", "v_in"):
+            reads = tuple(_norm(self.attn_norm, tap(s, x)) for s in ("q_in", "k_in", "v_in"))
+        else:
+            normed = x if self.attn_norm is None else self.attn_norm(x, tap, "attn_norm_scale")
+            reads = (tap("attn_normed", normed),) * 3
+        z = self.attn(reads, layer, time, tap)
+        return tap("attn_out", self.attn.write(z, self.attn_post_norm, tap))
+
+    def _transform(self, x: Stream, tap: Taps) -> Array:
+        if self.mlp is None:
+            return jnp.zeros_like(x)
+        x = tap("mlp_in", x)
+        if self.mlp_norm is not None:
+            x = self.mlp_norm(x, tap, "mlp_norm_scale")
+        elif self.parallel and self.attn_norm is not None:
+            x = self.attn_norm(x, tap, "mlp_norm_scale")
+        out = self.mlp(tap("mlp_normed", x), tap)
+        out = out if self.mlp_post_norm is None else self.mlp_post_norm(out, tap, "mlp_post_scale")
+        return tap("mlp_out", out)
+
+
+def _norm(norm: AbstractNorm | None, x: Stream) -> Stream:
+    """A reader's own norm; its scale is not a site, since three readers would share the name."""
+    return x if norm is None else norm(x, _UNTAPPED, "attn_norm_scale")
+
+
+_UNTAPPED = Taps(Sites())

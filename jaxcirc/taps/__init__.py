@@ -1,0 +1,31 @@
+"""The compiled run: sites, edits, and the one pure function."""
+
+from ._at import Edits as Edits
+from ._at import Where as Where
+from ._at import at as at
+from ._at import resolve as resolve
+from ._edit import AbstractEdit as AbstractEdit
+from ._edit import Add as Add
+from ._edit import At as At
+from ._edit import ByLayer as ByLayer
+from ._edit import Chain as Chain
+from ._edit import Mix as Mix
+from ._edit import Read as Read
+from ._edit import Set as Set
+from ._edit import Stop as Stop
+from ._edit import take_layer as take_layer
+from ._generate import generate as generate
+from ._run import REMAT as REMAT
+from ._run import Cache as Cache
+from ._run import Start as Start
+from ._run import Timeline as Timeline
+from ._run import run as run
+from ._sites import AXES as AXES
+from ._sites import OUTER as OUTER
+from ._sites import Sites as Sites
+from ._sites import Taps as Taps
+from ._sites import parse_site as parse_site
+from ._splice import AbstractDictionary as AbstractDictionary
+from ._splice import Code as Code
+from ._splice import Identity as Identity
+from ._splice import Splice as Splice

@@ -1,0 +1,88 @@
+"""Sampling with edits, on the key-value cache that `run` takes. May import the run."""
+
+from functools import partial
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Int, PRNGKeyArray
+
+from .._types import Mask, Tokens
+from ._edit import Read
+from ._run import Cache, Model, run
+from ._sites import Sites
+
+
+@partial(jax.jit, static_argnames=("n", "during"))
+def generate(
+    model: Model,
+    tokens: Tokens,
+    edits: Sites = Sites(),  # noqa: B008
+    n: int = 20,
+    key: PRNGKeyArray | None = None,
+    *,
+    temperature: float = 0.0,
+    mask: Mask | None = None,
+    during: Literal["all", "prompt"] = "all",
+) -> Int[Array, "batch n"]:
+    """Continue prompts by n tokens with activations rewritten.
+
+    - `tokens`: Int[batch pos], padded on the left where `mask` (Bool[batch pos]) is False.
+    - `edits`: act on the prompt and on every new token, or with `during="prompt"` on the prompt alone
+      (edits with a position axis of the prompt's length need that).
+    - `key`, `temperature`: sampling; greedy at temperature 0 or without a key.
+
+    Returns the new tokens, Int[batch n]. The keys and values kept are those *after* the edits.
+
+    >>> generate(model, tokens, Sites(resid_post=Add(direction)), n=8)
+    """
+    mask = jnp.ones(tokens.shape, bool) if mask is None else jnp.asarray(mask, bool)
+    keep = Sites(rot_k=Read(), v=Read())
+    logits, records = run(model, tokens, edits | keep, mask=mask, logits_at=-1)
+    cache = _room(_kept(records, edits), mask, n)
+    later = edits if during == "all" else Sites()
+    keys = jax.random.split(jax.random.key(0) if key is None else key, n)
+    temperature = jnp.where(key is None, 0.0, temperature)
+    first = _pick(logits, keys[0], temperature)
+
+    def step(carry, key):
+        token, cache, length = carry
+        logits, records = run(model, token[:, None], later | keep, cache=cache, logits_at=-1)
+        cache = _append(cache, _kept(records, later), length)
+        token = _pick(logits, key, temperature)
+        return (token, cache, length + 1), token
+
+    _, rest = lax.scan(step, (first, cache, jnp.asarray(tokens.shape[1])), keys[1:])
+    return jnp.concatenate([first[:, None], rest.T], axis=1)
+
+
+def _kept(records: Sites, edits: Sites) -> tuple[Array, Array]:
+    """Keys and values as they flowed on: the last record of a chain, if the caller edits them too."""
+    keys = records.rot_k if edits.rot_k is None else records.rot_k[-1]
+    values = records.v if edits.v is None else records.v[-1]
+    return keys, values
+
+
+def _room(kept: tuple[Array, Array], mask: Mask, n: int) -> Cache:
+    """The prompt's cache with n masked places behind it."""
+    keys, values = (jnp.pad(x, ((0, 0), (0, 0), (0, n), (0, 0), (0, 0))) for x in kept)
+    mask = jnp.pad(mask, ((0, 0), (0, n)))
+    return Cache(keys, values, jnp.maximum(jnp.cumsum(mask, axis=1) - 1, 0), mask)
+
+
+def _append(cache: Cache, kept: tuple[Array, Array], length: Int[Array, ""]) -> Cache:
+    position = jnp.sum(cache.mask, axis=1, keepdims=True)
+    put = lax.dynamic_update_slice_in_dim
+    return Cache(
+        put(cache.keys, kept[0], length, 2),
+        put(cache.values, kept[1], length, 2),
+        put(cache.positions, position.astype(cache.positions.dtype), length, 1),
+        put(cache.mask, jnp.ones_like(position, bool), length, 1),
+    )
+
+
+def _pick(logits: Array, key: PRNGKeyArray, temperature: Array) -> Int[Array, "batch"]:
+    greedy = jnp.argmax(logits, axis=-1)
+    safe = jnp.where(temperature > 0, temperature, 1.0)
+    return jnp.where(temperature > 0, jax.random.categorical(key, logits / safe), greedy)
