@@ -12,7 +12,7 @@ Axes, as jaxtyping names them throughout the library:
     prefix    cached positions before the first token of a call
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, Protocol
 
 from jaxtyping import Array as Array
@@ -27,6 +27,8 @@ Record = PyTree[Any]
 
 Bos = Literal["model", "always", "never"]
 Direction = Literal["noise", "denoise"]
+Progress = Callable[[int, int], None]
+"""Told (done, total) while long work goes on."""
 
 
 class TokenizerLike(Protocol):

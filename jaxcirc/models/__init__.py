@@ -3,4 +3,7 @@
 from .lm import LM as LM
 from .lm import Config as Config
 from .lm import cast as cast
+from .load import MODELS as MODELS
+from .load import load_model as load_model
+from .tokenizer import Tokenizer as Tokenizer
 from .toy import toy as toy

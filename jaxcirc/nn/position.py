@@ -18,7 +18,7 @@ class Rotary(eqx.Module):
     def __call__(
         self, x: Float[Array, "batch pos head d_head"], positions: Int[Array, "batch pos"]
     ) -> Float[Array, "batch pos head d_head"]:
-        angle = positions[:, :, None, None] * self.inv_freq
+        angle = positions[:, :, None, None].astype(self.inv_freq.dtype) * self.inv_freq
         cos, sin = jnp.cos(angle).astype(x.dtype), jnp.sin(angle).astype(x.dtype)
         turning = 2 * self.inv_freq.shape[-1]
         a, b = self._pairs(x[..., :turning])

@@ -4,6 +4,8 @@ from ._at import Edits as Edits
 from ._at import Where as Where
 from ._at import at as at
 from ._at import resolve as resolve
+from ._cone import Cone as Cone
+from ._cone import cone as cone
 from ._edit import AbstractEdit as AbstractEdit
 from ._edit import Add as Add
 from ._edit import At as At
@@ -15,6 +17,8 @@ from ._edit import Set as Set
 from ._edit import Stop as Stop
 from ._edit import take_layer as take_layer
 from ._generate import generate as generate
+from ._node import Node as Node
+from ._node import head_axis as head_axis
 from ._run import REMAT as REMAT
 from ._run import Cache as Cache
 from ._run import Start as Start

@@ -1,0 +1,148 @@
+r"""Attribution patching: the slope of every dial at the base run, in one backward pass.
+
+Nanda 2023, "Attribution Patching"; Syed, Rager & Conmy 2023 (arXiv 2310.10348), eq. 2. First order: it
+is exact where the metric is linear in the site, and misses what saturates (`patching.sweep` is the
+truth it estimates). May import `taps`, `tasks`.
+"""
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from .._types import Direction
+from ..taps import AXES, Add, Chain, Cone, Read, Sites, cone, head_axis, parse_site
+from ..tasks import Metrics, Prompts, ends, logit_difference, name_metrics, sign, with_reference
+
+
+class Scores(eqx.Module):
+    """First-order effects of every cell of some sites, per example; same sign and units as `Effects`.
+
+    `raw` is a table of arrays, each (example, layer, *axes); the sites are also attributes:
+    `scores.z` is `scores.raw.z`. `importance` is positive where the component helps.
+    """
+
+    raw: Sites
+    templates: Int[Array, "example"]
+    metric: str = eqx.field(static=True)
+    direction: Direction = eqx.field(static=True)
+
+    def __getattr__(self, name: str) -> Any:
+        if name in AXES and not name.startswith("_"):
+            return getattr(self.raw, name)
+        raise AttributeError(name)
+
+    @property
+    def importance(self) -> Sites:
+        """The table with positive values where the component helps."""
+        return jax.tree.map(lambda raw: sign(self.direction) * raw, self.raw)
+
+
+def nodes(
+    model,
+    prompts: Prompts,
+    metric=logit_difference,
+    sites: Sequence[str] = ("z", "mlp_out"),
+    direction: Direction = "noise",
+    *,
+    by: Sequence[str] = ("head",),
+    causal_cone: bool = True,
+    remat: str = "none",
+    precision: str = "highest",
+    batch: int = 64,
+) -> Any:
+    r"""Attribution patching (AtP) of every cell of some sites.
+
+    $$\mathrm{raw} = (a_{\text{source}} - a_{\text{base}}) \cdot \nabla_a m(\text{base})$$
+
+    - `metric`: one metric, or a dictionary of several, which share the forward passes.
+    - `sites`: per-layer sites. `by`: axes kept besides the layer; the others are summed. "head" stands
+      for the head axis of each site, true key/value heads included.
+    - `causal_cone`: run only what comes after the first column that differs. `remat`: as for `run`.
+    - `batch`: examples in one compiled call.
+
+    Returns `Scores`, or a dictionary of them: two forward passes and one backward, behind the cone.
+    Raises `ValueError` for a site the model lacks.
+
+    >>> scores = jaxcirc.attribution.nodes(model, prompts)
+    >>> scores.z.shape, scores.mlp_out.shape          # (example, layer, head), (example, layer)
+    """
+    sites = tuple(parse_site(site)[0] for site in sites)
+    model.check(Sites(**{site: True for site in sites}))
+    keep = tuple((site, _kept(site, by)) for site in sites)
+    metrics = name_metrics(metric)
+    first = int(prompts.first_difference().min()) if causal_cone else 0
+    parts = []
+    with jax.default_matmul_precision(precision):
+        for rows in _batches(len(prompts), batch):
+            chunk = prompts.take(rows).arrays()
+            options = {"first": first, "keep": keep, "metrics": metrics, "direction": direction}
+            parts.append(_attribute(model, chunk, **options, remat=remat))
+    made = {}
+    for name, _ in metrics:
+        raw = jax.tree.map(lambda *xs: jnp.concatenate(xs)[: len(prompts)], *(p[name] for p in parts))
+        made[name] = Scores(raw, jnp.asarray(prompts.templates), name, direction)
+    return made if isinstance(metric, Mapping) else made[metrics[0][0]]
+
+
+def _batches(n: int, size: int) -> list[np.ndarray]:
+    """Equal batches of indices, the last one filled up with repeats of the first examples."""
+    size = min(size, n)
+    return [np.arange(begin, begin + size) % n for begin in range(0, n, size)]
+
+
+def _kept(site: str, by: Sequence[str]) -> tuple[str, ...]:
+    named = [head_axis(site) if axis == "head" else axis for axis in by]
+    return tuple(axis for axis in AXES[site] if axis in named)
+
+
+@partial(jax.jit, static_argnames=("first", "keep", "metrics", "direction", "remat"))
+def _attribute(
+    model,
+    prompts: Prompts,
+    *,
+    first: int,
+    keep: tuple[tuple[str, tuple[str, ...]], ...],
+    metrics: Metrics,
+    direction: Direction,
+    remat: str,
+) -> dict[str, Sites]:
+    base, source = ends(prompts, direction)
+    suffix = cone(model, base, prompts.mask, first)
+    reads = Sites(**{site: Read() for site, _ in keep})
+    source_logits, there = suffix.run(model, reads, source[:, first:], logits_at=-1)
+    zeros = jax.tree.map(jnp.zeros_like, there)
+
+    def from_zero(nudges: Sites):
+        return _nudged(model, suffix, nudges, remat)
+
+    logits, pullback, here = jax.vjp(from_zero, zeros, has_aux=True)
+    prompts = with_reference(prompts, logits if direction == "noise" else source_logits)
+    delta = jax.tree.map(jnp.subtract, there, here)
+
+    def scores(metric) -> Sites:
+        slope = jax.grad(lambda logits: metric(logits, prompts).sum())(logits)
+        (gradient,) = pullback(slope)
+        return Sites(**{s: _contract(s, kept, delta, gradient) for s, kept in keep})
+
+    return {name: scores(metric) for name, metric in metrics}
+
+
+def _nudged(model, suffix: Cone, nudges: Sites, remat: str) -> tuple[Array, Sites]:
+    """Logits with something added at every site, and what the sites held before."""
+    edits = Sites(**{site: Chain((Read(), Add(nudge))) for site, nudge in nudges.items()})
+    logits, records = suffix.run(model, edits, logits_at=-1, remat=remat)
+    return logits, Sites(**{site: record[0] for site, record in records.items()})
+
+
+def _contract(site: str, kept: tuple[str, ...], delta: Sites, gradient: Sites) -> Float[Array, "..."]:
+    """delta . gradient over every axis not kept: (example, layer, *kept)."""
+    product = getattr(delta, site) * getattr(gradient, site)
+    axes = ("layer", *AXES[site])
+    summed = tuple(i for i, axis in enumerate(axes) if axis not in ("layer", "batch", *kept))
+    return jnp.swapaxes(product.sum(axis=summed), 0, 1)

@@ -1,0 +1,8 @@
+"""Experiments: each runs the whole of a question and returns a `Result`."""
+
+from ._clock import clock as clock
+from ._result import Result as Result
+from ._result import facts_of as facts_of
+from ._result import load_result as load_result
+from .discover import discover_task as discover_task
+from .discover import head_lens as head_lens

@@ -1,0 +1,153 @@
+"""Parity: our logits beside stored ones that PyTorch and transformers computed from the same file.
+
+The stored file says how it was made; `tests/fixtures/make_smollm2.py` makes it.
+May import `taps` and the rest of `models`.
+"""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import safetensors
+
+from ..taps import run
+from .lm import LM
+from .load import load_model
+from .tokenizer import Tokenizer
+
+PRECISIONS = ("highest", "default")
+GOAL = 1e-3
+_FOLDER = Path(__file__).parent / "reference"
+
+
+@dataclasses.dataclass(frozen=True)
+class Reference:
+    """Stored logits of some texts.
+
+    `texts`, `ids`: by name of the text. `last`: Float[vocab] logits of its last position. `some`:
+    Float[pos column] logits of every position at the vocabulary entries `columns`. `sha256` is of
+    the file that the weights came from, `tensors` the sha256 of some of them, dequantised.
+    """
+
+    texts: dict[str, str]
+    ids: dict[str, np.ndarray]
+    last: dict[str, np.ndarray]
+    some: dict[str, np.ndarray]
+    columns: np.ndarray
+    sha256: str
+    tensors: dict[str, str]
+    made_by: str
+
+
+@dataclasses.dataclass(frozen=True)
+class ParityRow:
+    """One text at one matmul precision.
+
+    `same_ids`: our tokenizer gives the stored ids. `absolute`: the largest |ours - stored| over all
+    stored logits of the text; `relative`: that over the largest |stored|.
+    """
+
+    text: str
+    precision: str
+    n_tokens: int
+    same_ids: bool
+    absolute: float
+    relative: float
+
+
+@dataclasses.dataclass(frozen=True)
+class ParityReport:
+    """All texts at all precisions, and the error that counts as parity."""
+
+    model: str
+    made_by: str
+    goal: float
+    rows: tuple[ParityRow, ...]
+
+    @property
+    def passed(self) -> bool:
+        """Whether every error is at most `goal` and every text is tokenised as stored."""
+        return all(row.same_ids and row.absolute <= self.goal for row in self.rows)
+
+    def worst(self, precision: str) -> float:
+        """The largest absolute error at one precision."""
+        return max(row.absolute for row in self.rows if row.precision == precision)
+
+
+def parity(name: str = "smollm2-135m", goal: float = GOAL) -> ParityReport:
+    """Compare a model's logits with stored ones, at matmul precision "highest" and "default".
+
+    - `name`: a model of `load_model` that has stored logits. `goal`: the largest error that passes.
+
+    Raises `ValueError` when nothing is stored for the model, or it is of other weights.
+
+    >>> report = parity("smollm2-135m")
+    >>> report.passed, report.worst("highest")
+    (True, 4.2e-05)
+    """
+    reference = load_reference(name)
+    model, tokenizer = load_model(name)
+    rows = [row for p in PRECISIONS for row in compare(model, tokenizer, reference, p)]
+    return ParityReport(name, reference.made_by, goal, tuple(rows))
+
+
+def compare(
+    model: LM, tokenizer: Tokenizer, reference: Reference, precision: str = "highest"
+) -> list[ParityRow]:
+    """One row per stored text, all texts in one right-padded batch.
+
+    Raises `ValueError` when the model's weights are not those of the reference.
+    """
+    if model.config.sha256 != reference.sha256:
+        raise ValueError(
+            f"the stored logits are of a file with sha256 {reference.sha256[:12]}..., this model is"
+            f" of {model.config.sha256[:12]}...: load the file that the logits were made from"
+        )
+    with jax.default_matmul_precision(precision):
+        logits = _logits(model, list(reference.ids.values()))
+    return [
+        _row(name, precision, tokenizer, reference, ours)
+        for name, ours in zip(reference.ids, logits, strict=True)
+    ]
+
+
+def load_reference(name: str) -> Reference:
+    """The stored logits of a model. Raises `ValueError` when there are none or they are damaged."""
+    path = _FOLDER / f"{name}.safetensors"
+    if not path.is_file():
+        known = ", ".join(repr(file.stem) for file in sorted(_FOLDER.glob("*.safetensors")))
+        raise ValueError(f"no stored logits for {name!r}: there are some for {known}")
+    try:
+        with safetensors.safe_open(path, "numpy") as file:
+            notes = file.metadata()
+            arrays = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    except safetensors.SafetensorError as error:
+        raise ValueError(
+            f"{path} is truncated or damaged ({error}): install jaxcirc again"
+        ) from None
+    texts = json.loads(notes["texts"])
+    ids, last, some = ({t: arrays[f"{t}.{k}"] for t in texts} for k in ("ids", "last", "columns"))
+    tensors = json.loads(notes["tensors"])
+    columns = arrays["columns"]
+    return Reference(texts, ids, last, some, columns, notes["sha256"], tensors, notes["made_by"])
+
+
+def _logits(model: LM, ids: list[np.ndarray]) -> list[np.ndarray]:
+    """Float[pos vocab] of each text."""
+    width = max(map(len, ids))
+    tokens = np.stack([np.pad(row, (0, width - len(row))) for row in ids])
+    mask = np.arange(width) < np.array([[len(row)] for row in ids])
+    logits, _ = run(model, jnp.asarray(tokens), mask=jnp.asarray(mask))
+    return [np.asarray(row, np.float32)[:n] for row, n in zip(logits, map(len, ids), strict=True)]
+
+
+def _row(name: str, precision: str, tokenizer: Tokenizer, stored: Reference, ours) -> ParityRow:
+    theirs = np.concatenate([stored.last[name], stored.some[name].ravel()])
+    ours = np.concatenate([ours[-1], ours[:, stored.columns].ravel()])
+    absolute = float(np.abs(ours - theirs).max())
+    same_ids = tokenizer.encode(stored.texts[name]) == stored.ids[name].tolist()
+    n_tokens, scale = len(stored.ids[name]), float(np.abs(theirs).max())
+    return ParityRow(name, precision, n_tokens, same_ids, absolute, absolute / scale)

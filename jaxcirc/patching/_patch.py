@@ -1,0 +1,182 @@
+"""Exact patching of any cells, in compiled chunks through the causal cone. May import `taps`, `tasks`.
+
+A chunk holds picks (cells to patch), vmapped, and one row with nothing patched, which is subtracted:
+base and patched values come from one executable, so an effect that must be zero is zero.
+"""
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+from typing import NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+from .._types import Direction
+from ..taps import AXES, At, Cone, Read, Set, Sites, Start, cone, take_layer
+from ..tasks import Metrics, Prompts
+
+
+class Cell(NamedTuple):
+    """A part of a site: a layer, and an index along each axis that is resolved."""
+
+    site: str
+    layer: int
+    choice: tuple[tuple[str, int], ...] = ()
+
+    @property
+    def column(self) -> int | None:
+        """The one column that is patched, if positions are resolved."""
+        return dict(self.choice).get("pos", dict(self.choice).get("dest"))
+
+
+class Pair(eqx.Module):
+    """Base and source of one batch, run once: all that its patches resume from.
+
+    - `resid`: Float[layer batch suffix d_model], the base run's `resid_pre`.
+    - `source`: the source run's records of the patched sites.
+    - `prompts`: with the clean run's logits as `reference`.
+    - `base_value`, `source_value`: the metrics, Float[batch] each.
+    """
+
+    cone: Cone
+    resid: Float[Array, "layer batch suffix d_model"]
+    source: Sites
+    prompts: Prompts
+    base_value: dict[str, Float[Array, "batch"]]
+    source_value: dict[str, Float[Array, "batch"]]
+
+
+class Picks(eqx.Module):
+    """Cells to patch: a layer each, and in `where` a mask per site, [pick batch pos ...]."""
+
+    layer: Int[Array, "pick"]
+    where: Sites
+
+
+@partial(jax.jit, static_argnames=("first", "sites", "metrics", "direction"))
+def pair(
+    model,
+    prompts: Prompts,
+    *,
+    first: int,
+    sites: tuple[str, ...],
+    metrics: Metrics,
+    direction: Direction,
+) -> Pair:
+    """Run base and source of a batch behind column `first`, and keep what patching needs."""
+    base, source = ends(prompts, direction)
+    suffix = cone(model, base, prompts.mask, first)
+    both = jnp.concatenate([suffix.tokens, source[:, first:]])
+    reads = Sites(**{site: Read() for site in {"resid_pre", *sites}})
+    logits, records = suffix.twice().run(model, reads, both, logits_at=-1)
+    n = base.shape[0]
+    at_base, at_source = logits[:n], logits[n:]
+    prompts = with_reference(prompts, at_base if direction == "noise" else at_source)
+    return Pair(
+        suffix,
+        records.resid_pre[:, :n],
+        Sites(**{site: getattr(records, site)[:, n:] for site in sites}),
+        prompts,
+        {name: metric(at_base, prompts) for name, metric in metrics},
+        {name: metric(at_source, prompts) for name, metric in metrics},
+    )
+
+
+def ends(prompts: Prompts, direction: Direction) -> tuple[Array, Array]:
+    """(base, source) tokens: noise patches corrupt into clean, denoise clean into corrupt."""
+    if direction == "noise":
+        return prompts.clean, prompts.corrupt
+    if direction == "denoise":
+        return prompts.corrupt, prompts.clean
+    raise ValueError(f'direction={direction!r}: use direction="noise" or direction="denoise"')
+
+
+def with_reference(prompts: Prompts, logits: Float[Array, "batch vocab"]) -> Prompts:
+    """The prompts with KL's reference filled in, unless the caller gave one."""
+    if prompts.reference is not None:
+        return prompts
+    return eqx.tree_at(lambda p: p.reference, prompts, logits, is_leaf=lambda x: x is None)
+
+
+@partial(jax.jit, static_argnames=("metrics",))
+def patched(model, ends: Pair, picks: Picks, *, metrics: Metrics) -> dict[str, Array]:
+    """metric(patched) - metric(unpatched row) for every pick: Float[pick batch] per metric.
+
+    The last pick must be the empty one; its row is subtracted and left out.
+    """
+    low = jnp.min(picks.layer)
+    start = Start(take_layer(ends.resid, low), low)
+
+    def one(layer: Int[Array, ""], where: Sites) -> Float[Array, "batch vocab"]:
+        def edit(site: str, mask: Bool[Array, "..."]) -> At:
+            value = take_layer(getattr(ends.source, site), layer)
+            return At(layer[None], Set(value[None], mask[None]))
+
+        edits = Sites(**{site: edit(site, mask) for site, mask in where.items()})
+        return ends.cone.run(model, edits, start=start, logits_at=-1)[0]
+
+    logits = jax.vmap(one)(picks.layer, picks.where)
+    values = {name: jax.vmap(lambda x, f=f: f(x, ends.prompts))(logits) for name, f in metrics}
+    return {name: value[:-1] - value[-1] for name, value in values.items()}
+
+
+def picks_of(cells: Sequence[Cell], width: int, ends: Pair, pos: str | None, first: int) -> Picks:
+    """The masks of some cells, filled up to `width` and followed by the empty pick."""
+    layers = [cell.layer for cell in cells] + [cells[-1].layer] * (width + 1 - len(cells))
+    where = {}
+    for site, value in ends.source.items():
+        masks = np.zeros((width + 1, *_spread(site, value.shape[1:], cells, pos)), bool)
+        for row, cell in enumerate(cells):
+            if cell.site == site:
+                masks[row] = _mask(cell, value.shape[1:], ends.prompts, pos, first)
+        where[site] = masks
+    return Picks(jnp.asarray(layers), Sites(**where))
+
+
+def _spread(site: str, shape: tuple[int, ...], cells: Sequence[Cell], pos: str | None) -> list[int]:
+    """The shape of a site's masks: 1 along every axis that no cell resolves."""
+    used = {axis for cell in cells for axis, _ in cell.choice}
+    used |= {"batch", "pos", "dest"} if pos is not None else set()
+    return [size if axis in used else 1 for axis, size in zip(AXES[site], shape, strict=True)]
+
+
+def _mask(cell: Cell, shape: tuple[int, ...], prompts: Prompts, pos: str | None, first: int):
+    axes = AXES[cell.site]
+    mask = np.ones((1,) * len(axes), bool)
+    for axis, index in cell.choice:
+        flags = np.arange(shape[axes.index(axis)]) == index - (first if axis in ("pos", "dest") else 0)
+        mask = mask & flags.reshape([-1 if a == axis else 1 for a in axes])
+    if pos is None:
+        return mask
+    span = np.asarray(prompts.span(pos))[:, first:]
+    column = "pos" if "pos" in axes else "dest"
+    return mask & span.reshape([{"batch": len(span), column: -1}.get(a, 1) for a in axes])
+
+
+def batches(prompts: Prompts, size: int, groups: int = 4) -> Iterator[tuple[np.ndarray, int, int]]:
+    """Batches of examples with about the same suffix: (indices, how many are new, first column).
+
+    Examples are sorted into at most `groups` classes of suffix; every batch of a class has the same
+    shape, the last one filled up with repeats, so a class costs one trace.
+    """
+    firsts = prompts.first_difference()
+    edges = np.linspace(firsts.min(), firsts.max() + 1, groups + 1)
+    wide = firsts.max() - firsts.min() >= groups
+    classes = np.digitize(firsts, edges[1:-1]) if wide else np.zeros(len(firsts), int)
+    for group in np.unique(classes):
+        members = np.nonzero(classes == group)[0]
+        first, width = int(firsts[members].min()), min(size, len(members))
+        for begin in range(0, len(members), width):
+            chunk = members[begin : begin + width]
+            yield np.resize(chunk, width), len(chunk), first
+
+
+def rows_in(memory: float, model, suffix: int, length: int, picks: int) -> int:
+    """How many examples fit into `memory` bytes when each has `picks` patched rows."""
+    c = model.config
+    per_token = 3 * max(c.d_mlp, 4 * c.d_model) + c.n_heads * length
+    per_row = 4 * (suffix * per_token + 3 * c.vocab)
+    return max(1, int(memory // (per_row * picks)))

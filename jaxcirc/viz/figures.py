@@ -1,0 +1,221 @@
+"""Figures of finished results: each function takes a `Result` (or an array) and returns a `Figure`.
+
+Maps show raw effects, metric(patched) - metric(base); blue always helps the behaviour. May import
+`experiments` for `Result`.
+"""
+
+import numpy as np
+from jaxtyping import Float
+from matplotlib.figure import Figure
+
+from ..experiments import Result
+from . import _maps, _panels, _reading, style
+
+
+@style.styled
+def layer_head_map(
+    array: Float[np.ndarray, "layer head"],
+    title: str,
+    *,
+    mlps: Float[np.ndarray, "layer"] | None = None,
+    note: str = "",
+    label: str = "effect",
+    direction: str = "denoise",
+    names: int = 10,
+) -> Figure:
+    """A map of heads, colours centred at 0, the strongest called by name ("23.3").
+
+    - `mlps`: a row of MLPs below the heads. `names`: how many heads are named.
+    - `direction`: "denoise" draws positive values blue, "noise" negative ones.
+
+    >>> layer_head_map(result.arrays["lens_direct"], "Direct logit attribution")
+    """
+    array = np.asarray(array)
+    if array.ndim != 2:
+        raise ValueError(
+            f"layer_head_map takes [layer head], got shape {array.shape}:"
+            " average over examples first, layer_head_map(raw.mean(axis=0), title)"
+        )
+    n_layers, n_heads = array.shape
+    height = min(9.0, 1.6 + 0.33 * (n_heads + (mlps is not None) * 1.5))
+    figure = Figure(figsize=(min(14.0, 3.0 + 0.34 * n_layers), max(3.0, height)), layout="constrained")
+    axes = figure.add_subplot()
+    _maps.draw_heads(axes, array, mlps, style.colours(direction), label=label, names=names)
+    style.heading(axes, title, note)
+    return figure
+
+
+def attribution_map(result: Result) -> Figure:
+    """AtP of every head and MLP of a `discover` result.
+
+    >>> attribution_map(discover_task(model, prompts))
+    """
+    _reading.expect(result, "discover", "attribution_map")
+    return layer_head_map(
+        result.arrays["atp_z"],
+        f"Attribution patching of every node · {result.task}",
+        mlps=result.arrays.get("atp_mlp_out"),
+        note=f"one backward pass; {_reading.done(result)}; blue helps, orange works against",
+        label=f"estimated change in\n{_reading.metric(result)}",
+        direction=_reading.direction(result),
+    )
+
+
+@style.styled
+def faithfulness_curve(result: Result) -> Figure:
+    """How much of the behaviour circuits of each size keep, and how much is left without them.
+
+    >>> faithfulness_curve(discover_task(model, prompts))
+    """
+    _reading.expect(result, "discover", "faithfulness_curve")
+    figure = Figure(figsize=(8.6, 5.2), layout="constrained")
+    axes = figure.add_subplot()
+    _panels.draw_faithfulness(axes, result)
+    style.heading(axes, _curve_title(result), CURVE_NOTE)
+    return figure
+
+
+CURVE_NOTE = "all other nodes take their mean over corrupt prompts; bands: intervals, range of draws"
+
+
+def _curve_title(result: Result) -> str:
+    return _reading.summary(result) or "Faithfulness"
+
+
+@style.styled
+def node_effects(result: Result, top: int = 20) -> Figure:
+    """The nodes with the largest exact effects: interval, AtP estimate, and what the lens says.
+
+    >>> node_effects(discover_task(model, prompts), top=10)
+    """
+    _reading.expect(result, "discover", "node_effects")
+    rows = _reading.strongest(result, top)
+    figure = Figure(figsize=(13, 1.5 + 0.36 * len(rows)), layout="constrained")
+    bars, roles = figure.subplots(1, 2, sharey=True, width_ratios=[1, 1.05])
+    _draw_nodes(result, rows, bars, roles, width=88)
+    return figure
+
+
+def _draw_nodes(result: Result, rows, bars, roles, width: int) -> None:
+    label = f"change in {_reading.metric(result)}"
+    _panels.draw_nodes(bars, rows, _reading.direction(result), label)
+    _panels.write_roles(roles, rows, width)
+    style.heading(bars, f"The {len(rows)} strongest nodes", NODES_NOTE)
+    style.heading(roles, "", "What the lens says")
+
+
+NODES_NOTE = "● exact patching, with interval   ◇ AtP"
+
+
+@style.styled
+def exact_against_estimate(result: Result) -> Figure:
+    """AtP against exact patching over the verified nodes.
+
+    >>> exact_against_estimate(discover_task(model, prompts))
+    """
+    _reading.expect(result, "discover", "exact_against_estimate")
+    figure = Figure(figsize=(6.6, 5.6), layout="constrained")
+    axes = figure.add_subplot()
+    _panels.draw_scatter(axes, result.table, f"change in {_reading.metric(result)}")
+    heads = [row for row in result.table if row["site"] == "z"]
+    every, only = (_reading.number(_reading.correlation(rows)) for rows in (result.table, heads))
+    title = f"AtP against exact: r = {every} over {len(result.table)} nodes"
+    style.heading(axes, title, f"heads alone: r = {only}; on the grey line the two agree")
+    return figure
+
+
+@style.styled
+def discover_picture(result: Result) -> Figure:
+    """The whole finding in one picture: map, curve, and the strongest nodes with their roles.
+
+    >>> discover_picture(discover_task(model, prompts)).savefig("ioi.png")
+    """
+    _reading.expect(result, "discover", "discover_picture")
+    figure = Figure(figsize=(16, 9.2), layout="constrained")
+    grid = figure.add_gridspec(3, 3, height_ratios=[0.075, 0.5, 0.5], width_ratios=[8.2, 3.5, 4.3])
+    head = figure.add_subplot(grid[0, :])
+    _write_head(head, result)
+    heat, curve = figure.add_subplot(grid[1, 0]), figure.add_subplot(grid[2, 0])
+    bars = figure.add_subplot(grid[1:, 1])
+    roles = figure.add_subplot(grid[1:, 2], sharey=bars)
+    colours = style.colours(_reading.direction(result))
+    label = f"change in {_reading.metric(result)}"
+    mlps = result.arrays.get("atp_mlp_out")
+    _maps.draw_heads(heat, result.arrays["atp_z"], mlps, colours, label=label)
+    style.heading(heat, "Where it is: attribution patching", "blue helps, orange works against")
+    _panels.draw_faithfulness(curve, result)
+    style.heading(curve, f"How much it explains: {_curve_title(result)}", CURVE_NOTE)
+    _draw_nodes(result, _reading.strongest(result, 20), bars, roles, width=52)
+    bars.set_title("What it is: the strongest nodes")
+    return figure
+
+
+def _write_head(axes, result: Result) -> None:
+    axes.set_axis_off()
+    title = f"{result.task}: the node circuit"
+    axes.text(0, 1, title, fontsize=19, fontweight="bold", va="top", transform=axes.transAxes)
+    line = f"{_reading.prompts(result)} · {_reading.ends(result)}"
+    place = {"va": "bottom", "transform": axes.transAxes}
+    axes.text(0, 0, line, fontsize=11, color=style.MUTED, **place)
+
+
+@style.styled
+def patch_picture(result: Result) -> Figure:
+    """Mean effects of exact patching: a map [layer head] or [layer pos], or bars [layer].
+
+    `result.facts["columns"]` may name the positions.
+
+    >>> patch_picture(load_result("runs/ioi-1a2b3c4d"))
+    """
+    _reading.expect(result, "patch", "patch_picture")
+    axes_names = tuple(result.axes["effects"])
+    draw = {1: _patch_bars, 2: _patch_map}.get(len(axes_names))
+    if draw is None:
+        raise ValueError(
+            f"patch_picture draws effects of one or two axes, got {axes_names}: keep the mean over"
+            ' the others, arrays={"effects": effects.mean(axis=-1)}'
+        )
+    return draw(result, np.asarray(result.arrays["effects"]), axes_names)
+
+
+def _patch_map(result: Result, effects: np.ndarray, names: tuple[str, ...]) -> Figure:
+    look = {"label": f"change in {_reading.metric(result)}", "note": _patch_note(result, names)}
+    colours = _reading.direction(result)
+    if names[1] in ("head", "kv_head"):
+        return layer_head_map(effects, _patch_title(result), direction=colours, **look)
+    count = effects.shape[1]
+    words = [str(word) for word in result.facts.get("columns") or range(count)]
+    wide = max(map(len, words)) * 0.085
+    size = (min(14.0, 3.6 + wide + 0.32 * effects.shape[0]), min(12.0, 1.7 + 0.31 * count))
+    figure = Figure(figsize=size, layout="constrained")
+    axes = figure.add_subplot()
+    rows = "" if result.facts.get("columns") else names[1]
+    _maps.draw_positions(
+        axes, effects, words, style.colours(colours), label=look["label"], rows=rows
+    )
+    style.heading(axes, _patch_title(result), look["note"])
+    return figure
+
+
+def _patch_bars(result: Result, effects: np.ndarray, names: tuple[str, ...]) -> Figure:
+    figure = Figure(figsize=(min(14.0, 3.0 + 0.3 * len(effects)), 4.2), layout="constrained")
+    axes = figure.add_subplot()
+    tints = [style.colour(effect, _reading.direction(result)) for effect in effects]
+    axes.bar(np.arange(len(effects)), effects, width=0.78, color=tints)
+    axes.axhline(0, color=style.MUTED, lw=0.8)
+    reach = 1.08 * _maps.limit_of(effects)
+    axes.set(ylim=(-reach, reach), xlim=(-0.7, len(effects) - 0.3))
+    axes.set(xlabel=names[0], ylabel=f"change in {_reading.metric(result)}")
+    axes.grid(axis="y", color=style.FAINT, lw=0.6)
+    axes.set_axisbelow(True)
+    style.heading(axes, _patch_title(result), _patch_note(result, names))
+    return figure
+
+
+def _patch_title(result: Result) -> str:
+    site = result.facts.get("site")
+    return f"{result.task}: patching {site}" if site else f"{result.task}: exact patching"
+
+
+def _patch_note(result: Result, names: tuple[str, ...]) -> str:
+    return f"{_reading.prompts(result)}; {_reading.done(result, ' and '.join(names))}"

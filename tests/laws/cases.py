@@ -1,0 +1,108 @@
+"""The table of cases that every law runs over: models, dictionaries, and prompts for them."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from jaxcirc.models import toy
+from jaxcirc.taps import AbstractDictionary
+
+SHAPES = {
+    "grouped": {},
+    "learned": {
+        "norm": "layer",
+        "positions": "learned",
+        "gated": False,
+        "activation": "gelu_tanh",
+        "biases": True,
+        "n_kv_heads": 4,
+        "tied": False,
+    },
+    "parallel": {"parallel": True, "norm": "layer", "biases": True},
+    "attention": {"d_mlp": None, "norm": None, "positions": "learned", "n_kv_heads": 4},
+    "gemma": {"qk_norm": True, "post_norm": True, "window": 3, "n_kv_heads": 1},
+    "capped": {"soft_cap": 5.0, "window": 4, "biases": True},
+}
+"""Every kind of part that a model can have, in six small random models."""
+
+SITES = (
+    "resid_pre",
+    "attn_in",
+    "attn_normed",
+    "q",
+    "k",
+    "v",
+    "rot_q",
+    "rot_k",
+    "k_at_head",
+    "v_at_head",
+    "scores",
+    "pattern",
+    "z",
+    "head_out",
+    "attn_out",
+    "resid_mid",
+    "mlp_in",
+    "mlp_normed",
+    "mlp_pre",
+    "mlp_up",
+    "mlp_post",
+    "mlp_out",
+    "resid_post",
+)
+
+LENGTH = 8
+
+
+def tiny(name: str, dtype: jnp.dtype = jnp.float32):
+    """A model of the table, in the given dtype."""
+    return toy(jax.random.key(len(name)), dtype=dtype, **SHAPES[name])
+
+
+def tokens(key: int = 0, batch: int = 3, length: int = LENGTH, vocab: int = 50) -> Array:
+    """Random tokens: Int[batch pos]."""
+    return jax.random.randint(jax.random.key(key), (batch, length), 0, vocab)
+
+
+def here(model, sites=SITES) -> list[str]:
+    """Those of the sites that a model has."""
+    return [site for site in sites if site in model.sites()]
+
+
+class ReLUDictionary(AbstractDictionary):
+    """A random dictionary: nothing about it makes the error vanish."""
+
+    w: Float[Array, "d_in feature"]
+    b: Float[Array, "feature"]
+
+    def encode(self, x):
+        return jax.nn.relu(x @ self.w + self.b)
+
+    def decode(self, features):
+        return features @ self.w.T * 0.1 + 0.05
+
+
+class TopKDictionary(AbstractDictionary):
+    """Random directions, the two largest pre-activations kept."""
+
+    w: Float[Array, "d_in feature"]
+    k: int = eqx.field(static=True, default=2)
+
+    def encode(self, x):
+        pre = jax.nn.relu(x @ self.w)
+        values, _ = jax.lax.top_k(pre, self.k)
+        return jnp.where(pre >= values[..., -1:], pre, 0.0)
+
+    def decode(self, features):
+        return features @ self.w.T
+
+
+def dictionaries(d_in: int, dtype: jnp.dtype = jnp.float32) -> dict[str, AbstractDictionary]:
+    """Random dictionaries of 24 features by name."""
+    w, b = jax.random.split(jax.random.key(7))
+    weight = jax.random.normal(w, (d_in, 24), dtype) / d_in**0.5
+    return {
+        "relu": ReLUDictionary(weight, 0.1 * jax.random.normal(b, (24,), dtype)),
+        "topk": TopKDictionary(weight),
+    }
