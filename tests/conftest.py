@@ -5,7 +5,9 @@ import pytest
 
 
 def pytest_addoption(parser):
-    parser.addoption("--beartype", action="store_true", help="check jaxtyping's annotations at run time")
+    parser.addoption(
+        "--beartype", action="store_true", help="check jaxtyping's annotations at run time"
+    )
 
 
 def pytest_configure(config):

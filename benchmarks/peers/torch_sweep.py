@@ -50,8 +50,10 @@ class Prompts:
         self.clean, self.corrupt = torch.tensor(clean), torch.tensor(corrupt)
         self.answer, self.wrong = torch.tensor(answer), torch.tensor(wrong)
         if self.clean.shape != self.corrupt.shape or self.clean.dim() != 2:
-            raise ValueError(f"clean {self.clean.shape} and corrupt {self.corrupt.shape} must be "
-                             "one [batch pos] table each, of equal shape, without padding")
+            raise ValueError(
+                f"clean {self.clean.shape} and corrupt {self.corrupt.shape} must be "
+                "one [batch pos] table each, of equal shape, without padding"
+            )
 
     def metric(self, logits: Tensor) -> Tensor:
         """Logit difference [... batch] of last-position logits [... batch vocab]."""
@@ -73,8 +75,9 @@ class Naive:
     def zs(self, tokens: Tensor) -> list[Tensor]:
         """z of every layer, each [batch pos head*d_head]."""
         seen = []
-        hooks = [p.register_forward_pre_hook(lambda _, x: seen.append(x[0]))
-                 for p in self.projections]
+        hooks = [
+            p.register_forward_pre_hook(lambda _, x: seen.append(x[0])) for p in self.projections
+        ]
         self.logits(tokens)
         for hook in hooks:
             hook.remove()
@@ -98,8 +101,11 @@ class Naive:
         """Effects [batch layer head]."""
         corrupt = self.zs(prompts.corrupt)
         base = prompts.metric(self.logits(prompts.clean))
-        rows = [prompts.metric(self.patched(prompts.clean, l, h, corrupt[l])) - base
-                for l in layers for h in range(self.n_heads)]  # noqa: E741
+        rows = [
+            prompts.metric(self.patched(prompts.clean, l, h, corrupt[l])) - base
+            for l in layers
+            for h in range(self.n_heads)
+        ]  # noqa: E741
         return torch.stack(rows, 1).unflatten(1, (len(layers), self.n_heads))
 
 
@@ -132,7 +138,7 @@ class Block:
         return z.transpose(1, 2).flatten(2)
 
     def mid(self, x: Tensor, z: Tensor) -> Tensor:
-        return x[:, -z.shape[1]:] + F.linear(z, self.out)
+        return x[:, -z.shape[1] :] + F.linear(z, self.out)
 
     def mlp(self, x: Tensor) -> Tensor:
         gate, up = F.linear(normed(x, self.eps), self.gate_up).chunk(2, dim=-1)
@@ -201,8 +207,7 @@ class Strong:
         corrupt = self.record(prompts.corrupt)[0]
         clean, mids, logits = self.record(prompts.clean)
         base = prompts.metric(logits)
-        effects = [self.layer(l, corrupt[l] - clean[l], mids[l], prompts) - base
-                   for l in layers]  # noqa: E741
+        effects = [self.layer(l, corrupt[l] - clean[l], mids[l], prompts) - base for l in layers]  # noqa: E741
         return torch.stack(effects).permute(2, 0, 1)
 
     def layer(self, layer: int, delta: Tensor, mid: Tensor, prompts: Prompts) -> Tensor:
@@ -241,8 +246,12 @@ class Worker:
         model = load(gguf)
         self.naive_way, self.strong_way = Naive(model), Strong(model)
         self.shape = (model.config.num_hidden_layers, model.config.num_attention_heads)
-        return {"layers": self.shape[0], "heads": self.shape[1], "torch": torch.__version__,
-                "threads": torch.get_num_threads()}
+        return {
+            "layers": self.shape[0],
+            "heads": self.shape[1],
+            "torch": torch.__version__,
+            "threads": torch.get_num_threads(),
+        }
 
     def prompts(self, clean, corrupt, answer, wrong) -> dict:
         self.batch = Prompts(clean, corrupt, answer, wrong)

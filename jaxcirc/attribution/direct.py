@@ -132,7 +132,9 @@ def copying(
         block = take_layer(model.blocks, index)
         written = _ov(block, stream)
         logits = model.unembedding(written[None], Taps(Sites()))[0]
-        own = jnp.take_along_axis(logits, jnp.tile(tokens, written.shape[0] // len(tokens))[:, None], 1)
+        own = jnp.take_along_axis(
+            logits, jnp.tile(tokens, written.shape[0] // len(tokens))[:, None], 1
+        )
         shape = (-1, len(tokens))
         above = (logits > own).sum(axis=1).reshape(shape)
         below = (logits < own).sum(axis=1).reshape(shape)
@@ -144,7 +146,11 @@ def copying(
 def _ov(block, stream: Float[Array, "token one d_model"]) -> Float[Array, "rows d_model"]:
     """What every head writes if it attends to the token alone: rows are head by token."""
     attn = block.attn
-    x = stream if block.attn_norm is None else block.attn_norm(stream, Taps(Sites()), "attn_norm_scale")
+    x = (
+        stream
+        if block.attn_norm is None
+        else block.attn_norm(stream, Taps(Sites()), "attn_norm_scale")
+    )
     v = jnp.einsum("tpd,dke->tke", x, attn.w_v) + (0 if attn.b_v is None else attn.b_v)
     v = jnp.repeat(v, attn.w_o.shape[0] // v.shape[1], axis=1)
     return jnp.einsum("the,hed->htd", v, attn.w_o).reshape(-1, x.shape[-1])

@@ -31,6 +31,7 @@ class Scores(eqx.Module):
     templates: Int[Array, "example"]
     metric: str = eqx.field(static=True)
     direction: Direction = eqx.field(static=True)
+    sign: float = eqx.field(static=True)
 
     def __getattr__(self, name: str) -> Any:
         if name in AXES and not name.startswith("_"):
@@ -40,7 +41,7 @@ class Scores(eqx.Module):
     @property
     def importance(self) -> Sites:
         """The table with positive values where the component helps."""
-        return jax.tree.map(lambda raw: sign(self.direction) * raw, self.raw)
+        return jax.tree.map(lambda raw: self.sign * raw, self.raw)
 
 
 def nodes(
@@ -84,9 +85,13 @@ def nodes(
             options = {"first": first, "keep": keep, "metrics": metrics, "direction": direction}
             parts.append(_attribute(model, chunk, **options, remat=remat))
     made = {}
-    for name, _ in metrics:
-        raw = jax.tree.map(lambda *xs: jnp.concatenate(xs)[: len(prompts)], *(p[name] for p in parts))
-        made[name] = Scores(raw, jnp.asarray(prompts.templates), name, direction)
+    for name, f in metrics:
+        raw = jax.tree.map(
+            lambda *xs: jnp.concatenate(xs)[: len(prompts)], *(p[name] for p in parts)
+        )
+        made[name] = Scores(
+            raw, jnp.asarray(prompts.templates), name, direction, sign(direction, f)
+        )
     return made if isinstance(metric, Mapping) else made[metrics[0][0]]
 
 
@@ -128,7 +133,7 @@ def _attribute(
     def scores(metric) -> Sites:
         slope = jax.grad(lambda logits: metric(logits, prompts).sum())(logits)
         (gradient,) = pullback(slope)
-        return Sites(**{s: _contract(s, kept, delta, gradient) for s, kept in keep})
+        return Sites(**{s: _contract(s, kept, delta, gradient, first) for s, kept in keep})
 
     return {name: scores(metric) for name, metric in metrics}
 
@@ -140,9 +145,12 @@ def _nudged(model, suffix: Cone, nudges: Sites, remat: str) -> tuple[Array, Site
     return logits, Sites(**{site: record[0] for site, record in records.items()})
 
 
-def _contract(site: str, kept: tuple[str, ...], delta: Sites, gradient: Sites) -> Float[Array, "..."]:
-    """delta . gradient over every axis not kept: (example, layer, *kept)."""
+def _contract(
+    site: str, kept: tuple[str, ...], delta: Sites, gradient: Sites, first: int
+) -> Float[Array, "..."]:
+    """delta . gradient over every axis not kept: (example, layer, *kept); 0 before the cone."""
     product = getattr(delta, site) * getattr(gradient, site)
     axes = ("layer", *AXES[site])
+    before = [(first, 0) if axis in kept and axis in ("pos", "dest") else (0, 0) for axis in axes]
     summed = tuple(i for i, axis in enumerate(axes) if axis not in ("layer", "batch", *kept))
-    return jnp.swapaxes(product.sum(axis=summed), 0, 1)
+    return jnp.swapaxes(jnp.pad(product, before).sum(axis=summed), 0, 1)

@@ -14,7 +14,7 @@ from jaxtyping import Float
 from .. import attribution, patching
 from .._types import Direction
 from ..taps import Node
-from ..tasks import Interval, Metric, Prompts, interval, logit_difference, sign
+from ..tasks import Interval, Metric, Prompts, interval, logit_difference
 from .evaluate import Curve, all_nodes, evaluate, means
 
 
@@ -37,11 +37,12 @@ class NodeCircuit:
     clean: Interval
     corrupt: Interval
     direction: Direction
+    sign: float
 
     @property
     def importance(self) -> list[float]:
         """Verified importance of the nodes: positive helps."""
-        return [sign(self.direction) * effect.value for effect in self.exact]
+        return [self.sign * effect.value for effect in self.exact]
 
     def correlation(self) -> float:
         """Pearson correlation of AtP with the exact effect over the verified nodes."""
@@ -76,7 +77,9 @@ def discover(
     verify = min(verify, len(everything))
     sizes = tuple(size for size in sizes if size <= verify)
     if not sizes:
-        raise ValueError(f"no size is at most verify={verify}: discover(..., sizes=(5, 20), verify=60)")
+        raise ValueError(
+            f"no size is at most verify={verify}: discover(..., sizes=(5, 20), verify=60)"
+        )
     tell = _teller(progress)
     sites = tuple(dict.fromkeys(node.site for node in everything))
     scores = attribution.nodes(model, prompts, metric, sites, direction)
@@ -110,6 +113,7 @@ def discover(
         clean=base if direction == "noise" else source,
         corrupt=source if direction == "noise" else base,
         direction=direction,
+        sign=effects.sign,
     )
 
 

@@ -150,7 +150,9 @@ def evaluate(
     rng = np.random.default_rng(seed)
     nested = [list(ranked[:size]) for size in sizes]
     rest = [sorted(set(everything) - set(kept)) for kept in nested]
-    chosen = [rng.choice(len(everything), size, replace=False) for size in sizes for _ in range(draws)]
+    chosen = [
+        rng.choice(len(everything), size, replace=False) for size in sizes for _ in range(draws)
+    ]
     drawn = [[everything[i] for i in some] for some in chosen]
     values = ablated_values(
         model, prompts, [everything, [], *nested, *rest, *drawn], ablation, metric, progress

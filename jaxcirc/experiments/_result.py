@@ -90,7 +90,9 @@ def load_result(path: str | os.PathLike) -> Result:
     folder = folder.parent if folder.name == "result.json" else folder
     file = folder / "result.json"
     if not file.is_file():
-        raise FileNotFoundError(f"no result.json in {folder}: load_result takes a folder under runs/")
+        raise FileNotFoundError(
+            f"no result.json in {folder}: load_result takes a folder under runs/"
+        )
     document = json.loads(file.read_text())
     if document.get("schema") != SCHEMA:
         raise ValueError(f"{file} has schema {document.get('schema')}; this version reads {SCHEMA}")
@@ -107,7 +109,9 @@ def load_result(path: str | os.PathLike) -> Result:
     )
 
 
-def facts_of(model, prompts: Prompts, precision: str = "highest", **settings: Any) -> dict[str, Any]:
+def facts_of(
+    model, prompts: Prompts, precision: str = "highest", **settings: Any
+) -> dict[str, Any]:
     """Provenance of a run: what must be equal for two results to be comparable."""
     config = model.config
     return {

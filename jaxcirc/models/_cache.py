@@ -96,7 +96,7 @@ def read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
                 raise ValueError("its checksum differs")
             return _views(buffer, spans), notes
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise ValueError(f"{path} is truncated or damaged ({error}): delete it") from None
+            raise ValueError(f"it is truncated or damaged: {error}") from None
 
 
 def _read_header(file, total: int) -> tuple[dict[str, Any], int]:

@@ -7,7 +7,7 @@ file, so that weights are written once, into their final place. May import `lm`.
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import numpy as np
@@ -31,6 +31,7 @@ class Row:
     view: Callable[[np.ndarray], np.ndarray]
 
 
+@runtime_checkable
 class Source(Protocol):
     """A file of named tensors, each written as floats where it is wanted."""
 

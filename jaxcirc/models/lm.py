@@ -72,7 +72,12 @@ class LM(eqx.Module):
     def axis_size(self, axis: str) -> int:
         """The size of a named axis, as `at` needs it."""
         c = self.config
-        sizes = {"head": c.n_heads, "kv_head": c.n_kv_heads, "d_head": c.d_head, "layer": c.n_layers}
+        sizes = {
+            "head": c.n_heads,
+            "kv_head": c.n_kv_heads,
+            "d_head": c.d_head,
+            "layer": c.n_layers,
+        }
         return (sizes | {"d_model": c.d_model, "d_mlp": c.d_mlp, "vocab": c.vocab, "one": 1})[axis]
 
     def sites(self) -> tuple[str, ...]:
@@ -91,7 +96,9 @@ class LM(eqx.Module):
         }
         names = [field.name for field in dataclasses.fields(Sites)]
         no_mlp = b.mlp is None
-        return tuple(n for n in names if not absent.get(n) and not (no_mlp and n.startswith("mlp_")))
+        return tuple(
+            n for n in names if not absent.get(n) and not (no_mlp and n.startswith("mlp_"))
+        )
 
     def check(self, edits: Sites) -> None:
         """Raise `ValueError` for an edit at a site the model lacks, or readers tapped twice."""
@@ -99,7 +106,9 @@ class LM(eqx.Module):
         asked = [site for site, _ in edits.items()]
         for site in asked:
             if site not in here:
-                raise ValueError(f"{self.config.name} has no site {site!r}: it has {', '.join(here)}")
+                raise ValueError(
+                    f"{self.config.name} has no site {site!r}: it has {', '.join(here)}"
+                )
         apart = {"q_in", "k_in", "v_in"} & set(asked)
         if apart and {"attn_norm_scale", "attn_normed"} & set(asked):
             raise ValueError(
@@ -125,7 +134,9 @@ class LM(eqx.Module):
         """Logits of a final residual stream."""
         if self.final_norm is not None:
             x = self.final_norm(x, tap, "final_norm_scale")
-        logits = jnp.einsum("bpd,vd->bpv", x, self.embed) if self.unembed is None else x @ self.unembed
+        logits = (
+            jnp.einsum("bpd,vd->bpv", x, self.embed) if self.unembed is None else x @ self.unembed
+        )
         if self.unembed_bias is not None:
             logits = logits + self.unembed_bias
         if self.logit_soft_cap is not None:
@@ -142,5 +153,3 @@ def cast(model: LM, dtype: jnp.dtype) -> LM:
         return leaf if keep else leaf.astype(dtype)
 
     return jax.tree.map(convert, model)
-
-

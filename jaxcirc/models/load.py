@@ -104,10 +104,10 @@ def _read(path: Path, sha256: str) -> tuple[Llama, dict[str, np.ndarray], Tokeni
     cached = _cache.weights_path(sha256)
     try:
         return _unpack(*_cache.read(cached))
-    except FileNotFoundError:
-        pass
+    except OSError:
+        pass  # not cached yet, or the folder cannot be read
     except (ValueError, KeyError, TypeError) as error:
-        warnings.warn(f"{error}; making it again from {path.name}", stacklevel=3)
+        warnings.warn(f"cannot use {cached} ({error}): making it again from {path}", stacklevel=3)
     return _build(open_gguf(path), cached)
 
 

@@ -49,7 +49,9 @@ def toy(
         gain = 1 + draw(*shape, scale=0.2)
         if norm is None:
             return None
-        return RMSNorm(gain, 1e-6) if norm == "rms" else LayerNorm(gain, draw(*shape, scale=0.1), 1e-5)
+        return (
+            RMSNorm(gain, 1e-6) if norm == "rms" else LayerNorm(gain, draw(*shape, scale=0.1), 1e-5)
+        )
 
     def bias(*shape: int) -> Array | None:
         return draw(n_layers, *shape, scale=0.1) if biases else None

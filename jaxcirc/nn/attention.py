@@ -79,7 +79,11 @@ class Attention(eqx.Module):
             out = plus(jnp.einsum("bphe,hed->bpd", z, self.w_o), self.b_o)
             return out if norm is None else norm(out, tap, "attn_post_scale")
         heads = jnp.einsum("bphe,hed->bphd", z, self.w_o)
-        bias = jnp.zeros_like(heads[:, :, 0]) if self.b_o is None else plus(0 * heads[:, :, 0], self.b_o)
+        bias = (
+            jnp.zeros_like(heads[:, :, 0])
+            if self.b_o is None
+            else plus(0 * heads[:, :, 0], self.b_o)
+        )
         if norm is not None:
             scale = tap("attn_post_scale", norm.scale(heads.sum(axis=2) + bias))
             scale = jax.lax.stop_gradient(scale)

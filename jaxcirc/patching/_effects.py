@@ -1,14 +1,13 @@
 """`Effects`: what exact patching measured, with its sign as a field. May import `tasks`."""
 
+import dataclasses
+
 import equinox as eqx
 import numpy as np
 from jaxtyping import Array, Float, Int
 
 from .._types import Direction
 from ..tasks import Interval, interval, recovered
-
-SIGN = {"noise": -1.0, "denoise": 1.0}
-"""importance = SIGN * raw: positive helps the behaviour."""
 
 
 class Effects(eqx.Module):
@@ -17,6 +16,7 @@ class Effects(eqx.Module):
     - `raw`: metric(patched) - metric(base), axes `axes` = ("example", "layer", ...).
     - `base`, `source`: Float[example], the metric on the run patched into and on the run patched from.
     - `templates`: Int[example], the clusters of every interval.
+    - `sign`: of `importance`, by direction and metric.
     """
 
     raw: Float[Array, "example layer ..."]
@@ -26,18 +26,17 @@ class Effects(eqx.Module):
     site: str = eqx.field(static=True)
     metric: str = eqx.field(static=True)
     direction: Direction = eqx.field(static=True)
+    sign: float = eqx.field(static=True)
     axes: tuple[str, ...] = eqx.field(static=True)
 
     @property
     def importance(self) -> Float[Array, "example layer ..."]:
         """Positive where the component helps: -raw when noising, raw when denoising."""
-        return SIGN[self.direction] * self.raw
+        return self.sign * self.raw
 
     def reshaped(self, shape: tuple[int, ...], axes: tuple[str, ...], site: str) -> "Effects":
         """The same effects on a grid of cells."""
-        raw = self.raw.reshape(shape)
-        ends = (self.base, self.source, self.templates)
-        return Effects(raw, *ends, site, self.metric, self.direction, axes)
+        return dataclasses.replace(self, raw=self.raw.reshape(shape), axes=axes, site=site)
 
     def mean(self) -> Float[Array, "layer ..."]:
         """The mean raw effect over examples."""

@@ -16,7 +16,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from .._types import Direction
 from ..taps import AXES, At, Cone, Read, Set, Sites, Start, cone, take_layer
-from ..tasks import Metrics, Prompts
+from ..tasks import Metrics, Prompts, ends, with_reference
 
 
 class Cell(NamedTuple):
@@ -85,53 +85,37 @@ def pair(
     )
 
 
-def ends(prompts: Prompts, direction: Direction) -> tuple[Array, Array]:
-    """(base, source) tokens: noise patches corrupt into clean, denoise clean into corrupt."""
-    if direction == "noise":
-        return prompts.clean, prompts.corrupt
-    if direction == "denoise":
-        return prompts.corrupt, prompts.clean
-    raise ValueError(f'direction={direction!r}: use direction="noise" or direction="denoise"')
-
-
-def with_reference(prompts: Prompts, logits: Float[Array, "batch vocab"]) -> Prompts:
-    """The prompts with KL's reference filled in, unless the caller gave one."""
-    if prompts.reference is not None:
-        return prompts
-    return eqx.tree_at(lambda p: p.reference, prompts, logits, is_leaf=lambda x: x is None)
-
-
 @partial(jax.jit, static_argnames=("metrics",))
-def patched(model, ends: Pair, picks: Picks, *, metrics: Metrics) -> dict[str, Array]:
+def patched(model, runs: Pair, picks: Picks, *, metrics: Metrics) -> dict[str, Array]:
     """metric(patched) - metric(unpatched row) for every pick: Float[pick batch] per metric.
 
     The last pick must be the empty one; its row is subtracted and left out.
     """
     low = jnp.min(picks.layer)
-    start = Start(take_layer(ends.resid, low), low)
+    start = Start(take_layer(runs.resid, low), low)
 
     def one(layer: Int[Array, ""], where: Sites) -> Float[Array, "batch vocab"]:
         def edit(site: str, mask: Bool[Array, "..."]) -> At:
-            value = take_layer(getattr(ends.source, site), layer)
+            value = take_layer(getattr(runs.source, site), layer)
             return At(layer[None], Set(value[None], mask[None]))
 
         edits = Sites(**{site: edit(site, mask) for site, mask in where.items()})
-        return ends.cone.run(model, edits, start=start, logits_at=-1)[0]
+        return runs.cone.run(model, edits, start=start, logits_at=-1)[0]
 
     logits = jax.vmap(one)(picks.layer, picks.where)
-    values = {name: jax.vmap(lambda x, f=f: f(x, ends.prompts))(logits) for name, f in metrics}
+    values = {name: jax.vmap(lambda x, f=f: f(x, runs.prompts))(logits) for name, f in metrics}
     return {name: value[:-1] - value[-1] for name, value in values.items()}
 
 
-def picks_of(cells: Sequence[Cell], width: int, ends: Pair, pos: str | None, first: int) -> Picks:
+def picks_of(cells: Sequence[Cell], width: int, runs: Pair, pos: str | None, first: int) -> Picks:
     """The masks of some cells, filled up to `width` and followed by the empty pick."""
     layers = [cell.layer for cell in cells] + [cells[-1].layer] * (width + 1 - len(cells))
     where = {}
-    for site, value in ends.source.items():
+    for site, value in runs.source.items():
         masks = np.zeros((width + 1, *_spread(site, value.shape[1:], cells, pos)), bool)
         for row, cell in enumerate(cells):
             if cell.site == site:
-                masks[row] = _mask(cell, value.shape[1:], ends.prompts, pos, first)
+                masks[row] = _mask(cell, value.shape[1:], runs.prompts, pos, first)
         where[site] = masks
     return Picks(jnp.asarray(layers), Sites(**where))
 
@@ -147,7 +131,9 @@ def _mask(cell: Cell, shape: tuple[int, ...], prompts: Prompts, pos: str | None,
     axes = AXES[cell.site]
     mask = np.ones((1,) * len(axes), bool)
     for axis, index in cell.choice:
-        flags = np.arange(shape[axes.index(axis)]) == index - (first if axis in ("pos", "dest") else 0)
+        flags = np.arange(shape[axes.index(axis)]) == index - (
+            first if axis in ("pos", "dest") else 0
+        )
         mask = mask & flags.reshape([-1 if a == axis else 1 for a in axes])
     if pos is None:
         return mask

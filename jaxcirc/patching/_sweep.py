@@ -15,7 +15,7 @@ import numpy as np
 
 from .._types import Direction, Progress
 from ..taps import AXES, OUTER, Node, Sites, head_axis, parse_site
-from ..tasks import Prompts, logit_difference, name_metrics
+from ..tasks import Prompts, logit_difference, name_metrics, sign
 from ._effects import Effects
 from ._patch import Cell, batches, pair, patched, picks_of, rows_in
 
@@ -129,9 +129,10 @@ def patch(
             "nodes",
             name,
             direction,
+            sign(direction, f),
             ("example", "node"),
         )
-        for name, _ in metrics
+        for name, f in metrics
     }
     return made if isinstance(metric, Mapping) else made[metrics[0][0]]
 
@@ -147,19 +148,21 @@ def _chunks(model, prompts, cells, metrics, direction, pos, memory) -> Iterator[
         for rows, n_new, first in batches(prompts, size):
             first = max(first, low)
             batch = prompts.take(rows).arrays()
-            ends = pair(model, batch, first=first, sites=sites, metrics=metrics, direction=direction)
+            runs = pair(
+                model, batch, first=first, sites=sites, metrics=metrics, direction=direction
+            )
             for begin in range(0, len(members), width):
                 chunk = members[begin : begin + width]
-                picks = picks_of([cells[i] for i in chunk], width, ends, pos, first)
-                found = patched(model, ends, picks, metrics=metrics)
+                picks = picks_of([cells[i] for i in chunk], width, runs, pos, first)
+                found = patched(model, runs, picks, metrics=metrics)
                 kept = rows[:n_new]
                 yield {
                     name: (
                         kept,
                         chunk,
                         np.asarray(found[name])[: len(chunk), :n_new].T,
-                        np.asarray(ends.base_value[name])[:n_new],
-                        np.asarray(ends.source_value[name])[:n_new],
+                        np.asarray(runs.base_value[name])[:n_new],
+                        np.asarray(runs.source_value[name])[:n_new],
                     )
                     for name, _ in metrics
                 }
@@ -214,7 +217,9 @@ def _axes(site: str, by: Sequence[str] | None) -> tuple[str, ...]:
     by = ((head,) if head else ()) if by is None else tuple(by)
     for axis in by:
         if axis not in AXES[site][1:]:
-            raise ValueError(f"{site!r} has no axis {axis!r}: by= may name {', '.join(AXES[site][1:])}")
+            raise ValueError(
+                f"{site!r} has no axis {axis!r}: by= may name {', '.join(AXES[site][1:])}"
+            )
     return by
 
 

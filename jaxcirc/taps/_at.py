@@ -113,13 +113,17 @@ def _edit(where: Where, verb: str, values: tuple, model: Any, prompts) -> Abstra
     mask = _mask(where, axes, model, prompts)
     if where.site in OUTER:
         if where.layer is not None:
-            raise ValueError(f"{where.site!r} lies outside the layers: at({where.site!r}) without layer=")
+            raise ValueError(
+                f"{where.site!r} lies outside the layers: at({where.site!r}) without layer="
+            )
         return _verb(where, verb, values, mask, prompts, ())
     layers = _indices(where.layer, model.n_layers, "layer", where.site)
     return At(jnp.asarray(layers), _verb(where, verb, values, mask, prompts, (len(layers),)))
 
 
-def _verb(where: Where, verb: str, values: tuple, mask, prompts, lead: tuple[int, ...]) -> AbstractEdit:
+def _verb(
+    where: Where, verb: str, values: tuple, mask, prompts, lead: tuple[int, ...]
+) -> AbstractEdit:
     """The edit with its leaves led by the slot axis `lead`."""
 
     def slots(value):
@@ -180,7 +184,9 @@ def _choices(where: Where, axes: tuple[str, ...]) -> dict[str, Any]:
             continue
         target = [axis for axis in targets if axis in axes]
         if not target:
-            raise ValueError(f"{where.site!r} has axes {axes}: at({where.site!r}) without {option}=")
+            raise ValueError(
+                f"{where.site!r} has axes {axes}: at({where.site!r}) without {option}="
+            )
         chosen[target[0]] = choice
     return chosen
 
@@ -223,5 +229,7 @@ def _indices(choice: Choice, size: int, axis: str, site: str) -> np.ndarray:
         hint = ""
         if axis == "kv_head":
             hint = f"; for one query head's copy use at('{site[-1]}_at_head', head={choice})"
-        raise ValueError(f"{axis} {choice} of {site!r} is out of range: it has {size} (0..{size - 1}){hint}")
+        raise ValueError(
+            f"{axis} {choice} of {site!r} is out of range: it has {size} (0..{size - 1}){hint}"
+        )
     return chosen % size

@@ -192,7 +192,9 @@ class ByLayer(AbstractEdit):
 
     def __check_init__(self):
         if len(self.layers) != len(self.edits) or len(set(self.layers)) != len(self.layers):
-            raise ValueError("ByLayer needs one edit per layer: ByLayer((edit, edit), layers=(3, 7))")
+            raise ValueError(
+                "ByLayer needs one edit per layer: ByLayer((edit, edit), layers=(3, 7))"
+            )
 
     def alone(self) -> tuple[int, ...]:
         return self.layers

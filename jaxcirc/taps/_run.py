@@ -132,7 +132,9 @@ def run(
 
 def _check_arguments(model: Model, edits: Sites, layers, start, remat: str) -> None:
     if layers is not None and not 0 <= layers <= model.n_layers:
-        raise ValueError(f"layers={layers}: this model has {model.n_layers}; use layers=0..{model.n_layers}")
+        raise ValueError(
+            f"layers={layers}: this model has {model.n_layers}; use layers=0..{model.n_layers}"
+        )
     if start is not None and edits.embed is not None:
         raise ValueError("`embed` lies before `start`: edit resid_pre, or run without start=")
     if remat not in REMAT:

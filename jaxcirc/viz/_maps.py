@@ -33,7 +33,7 @@ def draw_heads(
 
     - `names`: how many of the strongest heads are called "23.3" in their cell.
 
-    The heads set the colour limits: an MLP beyond them saturates, and the bar then ends in an arrow.
+    The heads set the colour limits: an MLP beyond them saturates, and the bar ends in an arrow.
     """
     limit = limit_of(heads)
     mesh = draw_cells(axes, heads.T, colours, limit)

@@ -136,7 +136,9 @@ def write_roles(axes: Axes, rows: Sequence, width: int, lines: int = 2) -> None:
     for y, row in enumerate(rows):
         words = str(row.get("lens") or "")
         said = textwrap.wrap(words, width, max_lines=lines, placeholder=" …")
-        axes.text(0, y, "\n".join(said), va="center", fontsize=8.3, color=style.INK, linespacing=1.15)
+        axes.text(
+            0, y, "\n".join(said), va="center", fontsize=8.3, color=style.INK, linespacing=1.15
+        )
 
 
 def draw_scatter(axes: Axes, rows: Sequence, label: str, names: int = 8) -> None:
@@ -146,11 +148,12 @@ def draw_scatter(axes: Axes, rows: Sequence, label: str, names: int = 8) -> None
     axes.axline((0, 0), slope=1, color=style.FAINT, lw=1.2, zorder=0)
     for level in (axes.axhline, axes.axvline):
         level(0, color=style.FAINT, lw=0.8, zorder=0)
-    for site, tint in zip(dict.fromkeys(sites.tolist()), (style.HELPS, style.OPPOSES), strict=False):
+    for i, site in enumerate(dict.fromkeys(sites.tolist())):
         here = sites == site
         word = f"{_reading.SITES.get(site, site)}s ({here.sum()})"
         look = {"marker": MARKERS.get(site, "D"), "edgecolors": style.PAPER, "linewidths": 0.5}
-        axes.scatter(exact[here], estimate[here], s=34, c=tint, alpha=0.85, label=word, **look)
+        look |= {"c": (style.HELPS, style.OPPOSES, style.MUTED)[i % 3], "alpha": 0.85}
+        axes.scatter(exact[here], estimate[here], s=34, label=word, **look)
     axes.set(xlabel=f"exact {label}", ylabel=f"AtP estimate of the {label}")
     axes.legend(loc="upper left", fontsize=9, handletextpad=0.2, borderaxespad=0.2)
     _name_points(axes, exact, estimate, [str(row["node"]) for row in rows], names)

@@ -1,4 +1,4 @@
-"""What the figures need of a `Result`, as arrays and words. May import `experiments` and `tasks`."""
+"""What figures need of a `Result`, as arrays and words. May import `experiments` and `tasks`."""
 
 import math
 from collections.abc import Sequence
@@ -29,7 +29,7 @@ def expect(result: Result, kind: str, caller: str) -> None:
 
 
 def direction(result: Result) -> str:
-    """"noise" or "denoise"; "noise" where the result does not say."""
+    """Either "noise" or "denoise"; "noise" where the result does not say."""
     return str(result.facts.get("direction", "noise"))
 
 
@@ -49,11 +49,15 @@ def number(value: float, digits: int = 2) -> str:
 
 
 def interval(found: Interval, digits: int = 2) -> str:
-    """"3.41 [3.20, 3.62]", or the value alone where there is no interval."""
+    """Such as "3.41 [3.20, 3.62]", or the value alone where there is no interval."""
+    return f"{number(found.value, digits)} {spread(found, digits)}".rstrip()
+
+
+def spread(found: Interval, digits: int = 2) -> str:
+    """Such as "[3.20, 3.62]", or nothing where there is no interval."""
     if not (math.isfinite(found.low) and math.isfinite(found.high)) or found.low == found.high:
-        return number(found.value, digits)
-    low, high = number(found.low, digits), number(found.high, digits)
-    return f"{number(found.value, digits)} [{low}, {high}]"
+        return ""
+    return f"[{number(found.low, digits)}, {number(found.high, digits)}]"
 
 
 def column(rows: Sequence, name: str) -> Float[np.ndarray, "row"]:
@@ -83,17 +87,25 @@ def n_nodes(result: Result) -> int:
 
 
 def prompts(result: Result) -> str:
-    """"smollm2-135m · 32 prompts"."""
+    """Such as "smollm2-135m · 32 prompts"."""
     model, count = result.facts.get("model", "model"), result.facts.get("prompts")
     return f"{model}" if count is None else f"{model} · {count} prompts"
 
 
 def ends(result: Result) -> str:
-    """"logit difference 3.41 [3.20, 3.62] clean → −3.05 [−3.30, −2.80] corrupt"."""
-    clean, corrupt = (result.numbers.get(name) for name in ("clean", "corrupt"))
+    """Such as "logit difference 3.41 [3.20, 3.62] clean → −3.05 [−3.30, −2.80] corrupt"."""
+    clean, corrupt = clean_and_corrupt(result)
     if clean is None or corrupt is None:
         return metric(result)
     return f"{metric(result)} {interval(clean)} clean → {interval(corrupt)} corrupt"
+
+
+def clean_and_corrupt(result: Result) -> tuple[Interval | None, Interval | None]:
+    """The metric on whole runs; a sweep calls them "base" and "source", by its direction."""
+    if "clean" in result.numbers:
+        return result.numbers.get("clean"), result.numbers.get("corrupt")
+    base, source = (result.numbers.get(name) for name in ("base", "source"))
+    return (base, source) if direction(result) == "noise" else (source, base)
 
 
 def shares(result: Result) -> dict[int, Interval]:
@@ -102,11 +114,37 @@ def shares(result: Result) -> dict[int, Interval]:
     return {int(k.rpartition("_")[2]): v for k, v in named if k.startswith("faithfulness_")}
 
 
+def most(found: dict[int, Interval]) -> int:
+    """The smallest circuit that recovers 80 %, or the best one if none does."""
+    best = max(share.value for share in found.values())
+    return min(size for size, share in found.items() if share.value >= min(0.8, best))
+
+
 def summary(result: Result) -> str:
-    """"24 of 300 nodes recover 85 %": the smallest circuit that recovers most of the behaviour."""
+    """Such as "24 of 300 nodes recover 85 %"."""
     found = shares(result)
     if not found:
-        return ""
-    best = max(share.value for share in found.values())
-    size = min(size for size, share in found.items() if share.value >= min(0.8, best))
+        return "faithfulness"
+    size = most(found)
     return f"{size} of {n_nodes(result)} nodes recover {found[size].value:.0%}"
+
+
+def headlines(result: Result) -> list[tuple[str, str, str]]:
+    """The numbers to show first: name, value, and its interval or what it means."""
+    named = zip(("clean", "corrupt"), clean_and_corrupt(result), strict=True)
+    cards = [
+        (f"{metric(result)}, {name}", number(found.value), spread(found))
+        for name, found in named
+        if found is not None
+    ]
+    found = shares(result)
+    if found:
+        size = most(found)
+        cards.append(
+            (f"faithfulness of {size} nodes", f"{found[size].value:.0%}", spread(found[size]))
+        )
+        rest = result.numbers[f"complement_{size}"]
+        cards.append((f"everything but these {size}", f"{rest.value:.0%}", spread(rest)))
+        about = f"AtP with exact, {len(result.table)} nodes"
+        cards.append(("correlation", number(correlation(result.table)), about))
+    return cards

@@ -37,8 +37,9 @@ def layer_head_map(
             " average over examples first, layer_head_map(raw.mean(axis=0), title)"
         )
     n_layers, n_heads = array.shape
-    height = min(9.0, 1.6 + 0.33 * (n_heads + (mlps is not None) * 1.5))
-    figure = Figure(figsize=(min(14.0, 3.0 + 0.34 * n_layers), max(3.0, height)), layout="constrained")
+    width = max(6.0, min(14.0, 3.0 + 0.34 * n_layers))
+    height = max(3.0, min(9.0, 1.6 + 0.33 * (n_heads + (mlps is not None) * 1.5)))
+    figure = Figure(figsize=(width, height), layout="constrained")
     axes = figure.add_subplot()
     _maps.draw_heads(axes, array, mlps, style.colours(direction), label=label, names=names)
     style.heading(axes, title, note)
@@ -71,15 +72,11 @@ def faithfulness_curve(result: Result) -> Figure:
     figure = Figure(figsize=(8.6, 5.2), layout="constrained")
     axes = figure.add_subplot()
     _panels.draw_faithfulness(axes, result)
-    style.heading(axes, _curve_title(result), CURVE_NOTE)
+    style.heading(axes, _reading.summary(result), CURVE_NOTE)
     return figure
 
 
-CURVE_NOTE = "all other nodes take their mean over corrupt prompts; bands: intervals, range of draws"
-
-
-def _curve_title(result: Result) -> str:
-    return _reading.summary(result) or "Faithfulness"
+CURVE_NOTE = "other nodes at their mean over corrupt prompts; bands: intervals, range of draws"
 
 
 @style.styled
@@ -101,7 +98,7 @@ def _draw_nodes(result: Result, rows, bars, roles, width: int) -> None:
     _panels.draw_nodes(bars, rows, _reading.direction(result), label)
     _panels.write_roles(roles, rows, width)
     style.heading(bars, f"The {len(rows)} strongest nodes", NODES_NOTE)
-    style.heading(roles, "", "What the lens says")
+    style.heading(roles, "", "what the lens says")
 
 
 NODES_NOTE = "● exact patching, with interval   ◇ AtP"
@@ -144,7 +141,7 @@ def discover_picture(result: Result) -> Figure:
     _maps.draw_heads(heat, result.arrays["atp_z"], mlps, colours, label=label)
     style.heading(heat, "Where it is: attribution patching", "blue helps, orange works against")
     _panels.draw_faithfulness(curve, result)
-    style.heading(curve, f"How much it explains: {_curve_title(result)}", CURVE_NOTE)
+    style.heading(curve, f"How much it explains: {_reading.summary(result)}", CURVE_NOTE)
     _draw_nodes(result, _reading.strongest(result, 20), bars, roles, width=52)
     bars.set_title("What it is: the strongest nodes")
     return figure
@@ -163,42 +160,54 @@ def _write_head(axes, result: Result) -> None:
 def patch_picture(result: Result) -> Figure:
     """Mean effects of exact patching: a map [layer head] or [layer pos], or bars [layer].
 
-    `result.facts["columns"]` may name the positions.
+    `result.facts["columns"]` may name the positions. Of more than two axes, the strongest cell of
+    each further one is drawn.
 
     >>> patch_picture(load_result("runs/ioi-1a2b3c4d"))
     """
     _reading.expect(result, "patch", "patch_picture")
-    axes_names = tuple(result.axes["effects"])
-    draw = {1: _patch_bars, 2: _patch_map}.get(len(axes_names))
-    if draw is None:
-        raise ValueError(
-            f"patch_picture draws effects of one or two axes, got {axes_names}: keep the mean over"
-            ' the others, arrays={"effects": effects.mean(axis=-1)}'
-        )
-    return draw(result, np.asarray(result.arrays["effects"]), axes_names)
+    effects, names, note = _flat(np.asarray(result.arrays["effects"]), result.axes["effects"])
+    note = f"{_patch_note(result)}{note}"
+    draw = _patch_bars if effects.ndim == 1 else _patch_map
+    return draw(result, effects, names, note)
 
 
-def _patch_map(result: Result, effects: np.ndarray, names: tuple[str, ...]) -> Figure:
-    look = {"label": f"change in {_reading.metric(result)}", "note": _patch_note(result, names)}
-    colours = _reading.direction(result)
+def _flat(effects: np.ndarray, names) -> tuple[np.ndarray, tuple[str, ...], str]:
+    """At most two axes: of each further one, the cell with the largest effect."""
+    names, note = tuple(names), ""
+    while effects.ndim > 2:
+        best = np.abs(effects).argmax(axis=-1)[..., None]
+        effects = np.take_along_axis(effects, best, axis=-1)[..., 0]
+        names, note = names[:-1], f"{note}; the strongest {names[-1]} of each cell"
+    return effects, names, note
+
+
+def _patch_map(result: Result, effects: np.ndarray, names: tuple[str, ...], note: str) -> Figure:
+    label, way = f"change in {_reading.metric(result)}", _reading.direction(result)
     if names[1] in ("head", "kv_head"):
-        return layer_head_map(effects, _patch_title(result), direction=colours, **look)
-    count = effects.shape[1]
-    words = [str(word) for word in result.facts.get("columns") or range(count)]
+        return layer_head_map(effects, _patch_title(result), direction=way, label=label, note=note)
+    columns = [str(word) for word in result.facts.get("columns") or ()]
+    words = columns if len(columns) == effects.shape[1] else list(map(str, range(effects.shape[1])))
+    rows = "" if words is columns else names[1]
+    effects, words = _most(effects, words)
     wide = max(map(len, words)) * 0.085
-    size = (min(14.0, 3.6 + wide + 0.32 * effects.shape[0]), min(12.0, 1.7 + 0.31 * count))
+    size = (max(6.0, min(14.0, 3.6 + wide + 0.32 * len(effects))), 1.7 + 0.31 * len(words))
     figure = Figure(figsize=size, layout="constrained")
     axes = figure.add_subplot()
-    rows = "" if result.facts.get("columns") else names[1]
-    _maps.draw_positions(
-        axes, effects, words, style.colours(colours), label=look["label"], rows=rows
-    )
-    style.heading(axes, _patch_title(result), look["note"])
+    _maps.draw_positions(axes, effects, words, style.colours(way), label=label, rows=rows)
+    style.heading(axes, _patch_title(result), note)
     return figure
 
 
-def _patch_bars(result: Result, effects: np.ndarray, names: tuple[str, ...]) -> Figure:
-    figure = Figure(figsize=(min(14.0, 3.0 + 0.3 * len(effects)), 4.2), layout="constrained")
+def _most(effects: np.ndarray, words: list[str], at_most: int = 40) -> tuple[np.ndarray, list[str]]:
+    """The columns with the largest effects, in their order: a map of 1,536 neurons is a blur."""
+    kept = np.sort(np.argsort(-np.abs(effects).max(axis=0), kind="stable")[:at_most])
+    return effects[:, kept], [words[i] for i in kept]
+
+
+def _patch_bars(result: Result, effects: np.ndarray, names: tuple[str, ...], note: str) -> Figure:
+    width = max(6.0, min(14.0, 3.0 + 0.3 * len(effects)))
+    figure = Figure(figsize=(width, 4.2), layout="constrained")
     axes = figure.add_subplot()
     tints = [style.colour(effect, _reading.direction(result)) for effect in effects]
     axes.bar(np.arange(len(effects)), effects, width=0.78, color=tints)
@@ -208,7 +217,7 @@ def _patch_bars(result: Result, effects: np.ndarray, names: tuple[str, ...]) -> 
     axes.set(xlabel=names[0], ylabel=f"change in {_reading.metric(result)}")
     axes.grid(axis="y", color=style.FAINT, lw=0.6)
     axes.set_axisbelow(True)
-    style.heading(axes, _patch_title(result), _patch_note(result, names))
+    style.heading(axes, _patch_title(result), note)
     return figure
 
 
@@ -217,5 +226,5 @@ def _patch_title(result: Result) -> str:
     return f"{result.task}: patching {site}" if site else f"{result.task}: exact patching"
 
 
-def _patch_note(result: Result, names: tuple[str, ...]) -> str:
-    return f"{_reading.prompts(result)}; {_reading.done(result, ' and '.join(names))}"
+def _patch_note(result: Result) -> str:
+    return f"{_reading.prompts(result)}; {_reading.done(result, 'cell')}"

@@ -1,7 +1,8 @@
 """One quiet look for every figure: fonts, colours, sizes, and how a figure becomes a file.
 
 Blue helps the behaviour and orange works against it, everywhere; both survive colour blindness and
-grey printing. Nothing here touches pyplot, so drawing has no global state. Imports nothing of jaxcirc.
+grey printing. Nothing here touches pyplot, so drawing has no global state. Imports nothing of
+jaxcirc.
 """
 
 import io
@@ -9,11 +10,14 @@ import os
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
+from typing import ParamSpec, TypeVar
 
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
+
+P, T = ParamSpec("P"), TypeVar("T")
 
 INK, MUTED, FAINT, PAPER = "#1f2933", "#66727f", "#dde2e7", "#ffffff"
 HELPS, OPPOSES = "#1f6fae", "#cf6a17"
@@ -83,7 +87,7 @@ def heading(axes: Axes, text: str, note: str = "") -> None:
     axes.set_title(text, pad=21 if note else 7)
     if note:
         place = {"xycoords": "axes fraction", "textcoords": "offset points"}
-        axes.annotate(note, (0, 1), (0, 7), color=MUTED, fontsize=8.5, annotation_clip=False, **place)
+        axes.annotate(note, (0, 1), (0, 7), color=MUTED, fontsize=8.5, **place)
 
 
 @styled

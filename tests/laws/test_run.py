@@ -76,7 +76,9 @@ def test_scan_equals_loop(model):
 def test_segments_equal_loop(tiny_model):
     edit = {1: Sites(resid_pre=Add(jnp.asarray(0.3)), z=Read())}
     expected, by_layer = loop(tiny_model, tokens(), edit)
-    table = Sites(resid_pre=ByLayer((Add(0.3),), (1,)), z=ByLayer((Read(),), (1,)), resid_post=Read())
+    table = Sites(
+        resid_pre=ByLayer((Add(0.3),), (1,)), z=ByLayer((Read(),), (1,)), resid_post=Read()
+    )
     logits, records = run(tiny_model, tokens(), table)
     close(logits, expected)
     close(records.z[1], by_layer[1].z)
@@ -216,7 +218,9 @@ def test_generation_with_edits_and_padding_equals_recomputation(tiny_model):
 
 def test_sampling_depends_on_the_key():
     model = tiny("grouped")
-    draws = [generate(model, tokens(), Sites(), 8, jax.random.key(i), temperature=1.0) for i in (0, 0, 1)]
+    draws = [
+        generate(model, tokens(), Sites(), 8, jax.random.key(i), temperature=1.0) for i in (0, 0, 1)
+    ]
     np.testing.assert_array_equal(draws[0], draws[1])
     assert (draws[0] != draws[2]).any()
 

@@ -4,6 +4,7 @@ import gguf
 import numpy as np
 import pytest
 import tiny_gguf
+
 from jaxcirc.models import gguf as reader
 from jaxcirc.models.gguf import open_gguf
 
@@ -81,7 +82,9 @@ def test_tensor_errors_name_the_tensor(tmp_path):
             file.read(name, out)
     with pytest.raises(ValueError, match="no tensor 'blk.2.ffn_up.weight'"):
         file.read("blk.2.ffn_up.weight", out)
-    with pytest.raises(ValueError, match=r"'output_norm.weight' .* is \[64\], .* asks for \[96, 64\]"):
+    with pytest.raises(
+        ValueError, match=r"'output_norm.weight' .* is \[64\], .* asks for \[96, 64\]"
+    ):
         file.read("output_norm.weight", out)
 
 

@@ -5,6 +5,7 @@ import hashlib
 
 import numpy as np
 import pytest
+
 from jaxcirc.models import parity as module
 from jaxcirc.models.parity import PRECISIONS, compare, load_reference, parity
 
@@ -47,14 +48,18 @@ def test_report(monkeypatch, smollm2):
     report = parity("smollm2-135m")
     assert {row.precision for row in report.rows} == set(PRECISIONS)
     assert report.passed and report.goal == 1e-3
-    assert report.worst("highest") == max(r.absolute for r in report.rows if r.precision == "highest")
+    assert report.worst("highest") == max(
+        r.absolute for r in report.rows if r.precision == "highest"
+    )
     assert not dataclasses.replace(report, goal=0.0).passed
 
 
 def test_refusals(monkeypatch, tmp_path, smollm2):
     model, tokenizer = smollm2
     reference = load_reference("smollm2-135m")
-    with pytest.raises(ValueError, match="no stored logits for 'gpt5': there are some for 'smollm2"):
+    with pytest.raises(
+        ValueError, match="no stored logits for 'gpt5': there are some for 'smollm2"
+    ):
         load_reference("gpt5")
     with pytest.raises(ValueError, match="are of a file with sha256 0000"):
         compare(model, tokenizer, dataclasses.replace(reference, sha256="0" * 64))

@@ -2,6 +2,7 @@
 
 import pytest
 import tiny_gguf
+
 from jaxcirc.models import Tokenizer
 from jaxcirc.models.parity import load_reference
 
@@ -71,7 +72,11 @@ def test_user_defined_tokens_stay_whole():
     ("key", "value", "message"),
     [
         ("tokenizer.ggml.model", "llama", "kind 'llama' is not supported"),
-        ("tokenizer.ggml.pre", "qwen2", "splitting 'qwen2' is not supported: use one with 'smollm'"),
+        (
+            "tokenizer.ggml.pre",
+            "qwen2",
+            "splitting 'qwen2' is not supported: use one with 'smollm'",
+        ),
     ],
 )
 def test_unknown_kinds(key, value, message):

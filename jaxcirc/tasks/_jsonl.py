@@ -1,0 +1,129 @@
+"""`from_jsonl`: prompts from a file, with a report of the lines that cannot be used.
+
+Each line is one object:
+
+    {"clean": "The capital of France is", "corrupt": "The capital of Poland is",
+     "answers": [" Paris"], "wrongs": [" Warsaw"], "spans": {"subject": " France"}, "template": 0}
+
+`spans` and `template` may be left out; keys that begin with "_" are the file's own. Imports `_texts`.
+"""
+
+import json
+import os
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from .._types import Bos, TokenizerLike
+from ._texts import bos_ids, collate, encode_pair
+from .prompt import Prompts
+
+REQUIRED = ("clean", "corrupt", "answers", "wrongs")
+OPTIONAL = ("spans", "template")
+
+
+class Drop(NamedTuple):
+    """A line that is not among the prompts, and why."""
+
+    line: int
+    reason: str
+
+
+class Loaded(NamedTuple):
+    """What a file held: its usable prompts, and the lines dropped."""
+
+    prompts: Prompts
+    drops: tuple[Drop, ...]
+
+
+def from_jsonl(tokenizer: TokenizerLike, path: str | os.PathLike, bos: Bos = "model") -> Loaded:
+    """Prompts from a file with one JSON object on each line.
+
+    Lines whose pair this tokenizer cannot use (unequal lengths, answers of several tokens, ...) are
+    dropped and reported. Prompts with the same `template` form a cluster; one without is its own.
+
+    - `path`: the file; empty lines are skipped. `bos`: as for `from_texts`.
+
+    Returns `Loaded(prompts, drops)`; lines count from 1. Raises `ValueError`, naming the line, for
+    malformed JSON, a missing or unknown key or a value of the wrong type; or if no line is usable.
+
+    >>> prompts, drops = from_jsonl(tokenizer, "my.jsonl")
+    """
+    path = Path(path)
+    prefix = bos_ids(tokenizer, bos)
+    pairs, templates, drops = [], [], []
+    for line, row in _rows(path):
+        fields = (row["clean"], row["corrupt"], row["answers"], row["wrongs"], row.get("spans", {}))
+        try:
+            pairs.append(encode_pair(tokenizer, prefix, *fields))
+        except ValueError as error:
+            drops.append(Drop(line, str(error)))
+        else:
+            templates.append(row.get("template", ("line", line)))
+    if not pairs:
+        why = f"; line {drops[0].line}: {drops[0].reason}" if drops else ""
+        raise ValueError(f"{path} holds no usable pair{why}")
+    clusters = {template: i for i, template in enumerate(dict.fromkeys(templates))}
+    ids = [clusters[template] for template in templates]
+    prompts = collate(pairs, ids, tokenizer.pad_id, prefix, path.stem)
+    return Loaded(prompts, tuple(drops))
+
+
+def _rows(path: Path):
+    """(line number, checked object) for every line with something on it."""
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file {path}: give the path of a JSON Lines file")
+    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), start=1):
+        if line.strip():
+            yield number, _checked(line, f"{path}, line {number}")
+
+
+def _checked(line: str, where: str) -> dict[str, Any]:
+    try:
+        row = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise ValueError(
+            f"{where}: not JSON ({error.msg}): write one object on each line"
+        ) from None
+    if not isinstance(row, dict):
+        raise ValueError(f'{where}: not an object: write {{"clean": ..., "corrupt": ..., ...}}')
+    for key in REQUIRED:
+        if key not in row:
+            raise ValueError(f"{where}: no key {key!r}: every line needs {', '.join(REQUIRED)}")
+    for key, value in row.items():
+        _check_field(key, value, where)
+    return row
+
+
+def _check_field(key: str, value: Any, where: str) -> None:
+    if key.startswith("_"):
+        return
+    if key not in REQUIRED + OPTIONAL:
+        raise ValueError(
+            f"{where}: unknown key {key!r}: use {', '.join(REQUIRED + OPTIONAL)}, or '_{key}' for"
+            " a key of your own"
+        )
+    right, wanted = _FIELDS[key]
+    if not right(value):
+        raise ValueError(f"{where}: {key!r} is {json.dumps(value)}: it must be {wanted}")
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _is_words(value: Any) -> bool:
+    return _is_text(value) or (isinstance(value, list) and all(map(_is_text, value)))
+
+
+def _is_spans(value: Any) -> bool:
+    return isinstance(value, dict) and all(isinstance(v, str | list) for v in value.values())
+
+
+_FIELDS = {
+    "clean": (_is_text, "a string"),
+    "corrupt": (_is_text, "a string"),
+    "answers": (_is_words, 'a string or a list of strings, [" Mary"]'),
+    "wrongs": (_is_words, 'a string or a list of strings, [" John"]'),
+    "spans": (_is_spans, 'an object of places in clean, {"S2": [" John", 2]}'),
+    "template": (lambda value: isinstance(value, str | int), "a string or a whole number"),
+}

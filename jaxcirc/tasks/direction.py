@@ -1,0 +1,40 @@
+"""Noise and denoise (Heimersheim & Nanda 2024, arXiv 2404.15255): which run is patched into which.
+
+Imports `prompt` and `metric`.
+"""
+
+from .._types import Direction, Tokens
+from .metric import LESS_IS_BETTER, Metric
+from .prompt import Prompts
+
+_SIGN = {"noise": -1.0, "denoise": 1.0}
+
+
+def sign(direction: Direction, metric: Metric | None = None) -> float:
+    """`importance = sign(direction, metric) * raw`, so that positive helps the behaviour.
+
+    -1 when noising (patching a helpful part lowers the metric), +1 when denoising; the reverse for
+    metrics of which less is better (`kl`). Raises `ValueError` for any other word.
+
+    >>> sign("noise"), sign("noise", kl)
+    (-1.0, 1.0)
+    """
+    _check(direction)
+    return _SIGN[direction] * (-1.0 if metric in LESS_IS_BETTER else 1.0)
+
+
+def ends(prompts: Prompts, direction: Direction) -> tuple[Tokens, Tokens]:
+    """(base, source) tokens, Int[batch pos] each: noise patches corrupt into clean, denoise the reverse.
+
+    Raises `ValueError` for any other word.
+
+    >>> base, source = ends(prompts, "noise")
+    """
+    _check(direction)
+    clean_first = direction == "noise"
+    return (prompts.clean, prompts.corrupt) if clean_first else (prompts.corrupt, prompts.clean)
+
+
+def _check(direction: str) -> None:
+    if direction not in _SIGN:
+        raise ValueError(f'direction={direction!r}: use direction="noise" or direction="denoise"')

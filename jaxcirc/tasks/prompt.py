@@ -1,0 +1,168 @@
+"""`Prompts`: pairs of equal length with their answers, as arrays. Imports nothing but `_types`.
+
+Rows are padded on the left, so the scored position is the last column of every row, and positions
+come from `mask`. `from_texts` and the tasks make them.
+"""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Sequence
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+from .._types import Logits, Mask, Tokens
+
+
+class Prompts(eqx.Module):
+    """Pairs of prompts, clean and corrupt, that differ in what the answer depends on.
+
+    - `clean`, `corrupt`: Int[batch pos], padded on the left; `mask`: Bool[batch pos], False on padding.
+      The two rows of a pair have equal length.
+    - `answers`, `wrongs`: Int[batch answer] and Int[batch wrong], sets of single tokens that are right
+      and wrong behind the clean prompt. `answer_weights`, `wrong_weights`: Float of the same shapes,
+      adding up to 1 in every row; padding weighs 0.
+    - `spans`: named places in the clean prompt, Bool[batch pos] each.
+    - `templates`: Int[batch], which prompts belong together: intervals resample these clusters.
+    - `reference`: Float[batch vocab], the logits that `kl` compares with; sweeps fill it in.
+    - `texts`: (clean, corrupt) per pair. `bos`: "always" or "never", as the rows were made.
+    """
+
+    clean: Tokens
+    corrupt: Tokens
+    mask: Mask
+    answers: Int[Array, "batch answer"]
+    answer_weights: Float[Array, "batch answer"]
+    wrongs: Int[Array, "batch wrong"]
+    wrong_weights: Float[Array, "batch wrong"]
+    spans: dict[str, Bool[Array, "batch pos"]]
+    templates: Int[Array, "batch"]
+    reference: Logits | None = None
+    texts: tuple[tuple[str, str], ...] = eqx.field(static=True, default=())
+    name: str = eqx.field(static=True, default="")
+    bos: str = eqx.field(static=True, default="never")
+
+    def __len__(self) -> int:
+        return self.clean.shape[0]
+
+    @property
+    def lengths(self) -> Int[np.ndarray, "batch"]:
+        """Tokens of each prompt, padding not counted."""
+        return np.asarray(self.mask).sum(axis=1)
+
+    def span(self, name: str) -> Bool[Array, "batch pos"]:
+        """The place called `name` in every prompt. Raises `ValueError` listing the names there are.
+
+        >>> prompts.span("S2").sum(axis=1)
+        """
+        if name not in self.spans:
+            known = (
+                ", ".join(map(repr, self.spans)) or "none; from_texts(..., spans=[...]) adds them"
+            )
+            raise ValueError(f"there is no span {name!r}: these prompts have {known}")
+        return self.spans[name]
+
+    def arrays(self) -> "Prompts":
+        """The same prompts without texts and name, so that a jitted function does not trace anew."""
+        return dataclasses.replace(self, texts=(), name="")
+
+    def take(self, indices: Sequence[int] | np.ndarray | slice) -> "Prompts":
+        """Some of the pairs: indices (repeats allowed), a slice, or Bool[batch]. Keeps the padding.
+
+        Raises `ValueError` for an index out of range.
+
+        >>> prompts.take(range(8)), prompts.take(np.asarray(prompts.templates) == 0)
+        """
+        chosen = indices if isinstance(indices, slice) else np.asarray(indices)
+        if not isinstance(chosen, slice) and chosen.size == 0:
+            chosen = chosen.astype(int)
+        try:
+            rows = np.atleast_1d(np.arange(len(self))[chosen])
+        except IndexError as error:
+            raise ValueError(f"take: {error}; there are {len(self)} pairs, from 0") from None
+        taken = jax.tree.map(lambda x: jnp.asarray(np.asarray(x)[rows]), self.arrays())
+        texts = tuple(self.texts[i] for i in rows) if self.texts else ()
+        return dataclasses.replace(taken, texts=texts, name=self.name)
+
+    def padded_to(self, length: int) -> "Prompts":
+        """The same prompts in `length` columns: padding is added, or taken away, on the left.
+
+        Raises `ValueError` if a prompt is longer than that.
+
+        >>> prompts.padded_to(32).clean.shape
+        """
+        extra = length - self.clean.shape[1]
+        if length < self.lengths.max():
+            raise ValueError(
+                f"the longest prompt has {self.lengths.max()} tokens: padded_to({self.lengths.max()})"
+            )
+
+        def pad(x: Array) -> Array:
+            x = np.asarray(x)
+            return jnp.asarray(np.pad(x, ((0, 0), (extra, 0))) if extra > 0 else x[:, -extra:])
+
+        return dataclasses.replace(
+            self,
+            clean=pad(self.clean),
+            corrupt=pad(self.corrupt),
+            mask=pad(self.mask),
+            spans={name: pad(span) for name, span in self.spans.items()},
+        )
+
+    def swap(self) -> "Prompts":
+        """The same pairs the other way round: corrupt as clean, and wrongs as answers.
+
+        For corruptions that make the wrong answer right, to use each pair both ways. Not for the
+        direction "denoise", where the metric keeps the clean prompt's answers. Spans keep their
+        places and names; the reference is dropped.
+        """
+        return dataclasses.replace(
+            self,
+            clean=self.corrupt,
+            corrupt=self.clean,
+            answers=self.wrongs,
+            answer_weights=self.wrong_weights,
+            wrongs=self.answers,
+            wrong_weights=self.answer_weights,
+            reference=None,
+            texts=tuple((corrupt, clean) for clean, corrupt in self.texts),
+        )
+
+    def first_difference(self) -> Int[np.ndarray, "batch"]:
+        """The first column in which clean and corrupt differ (the last column if none does)."""
+        differs = np.asarray(self.clean) != np.asarray(self.corrupt)
+        differs[:, -1] = True
+        return differs.argmax(axis=1)
+
+    def hash(self) -> str:
+        """sha256 of the token ids, answers, weights and clusters; padding and texts do not count."""
+        digest = hashlib.sha256()
+        for row in zip(*map(np.asarray, self._hashed()), strict=True):
+            mask, clean, corrupt, template, *sets = row
+            ids = [clean[mask].tolist(), corrupt[mask].tolist(), int(template)]
+            digest.update(json.dumps(ids + [_weighted(*sets[:2]), _weighted(*sets[2:])]).encode())
+        return digest.hexdigest()
+
+    def _hashed(self) -> tuple[Array, ...]:
+        sets = (self.answers, self.answer_weights, self.wrongs, self.wrong_weights)
+        return (self.mask, self.clean, self.corrupt, self.templates, *sets)
+
+
+def _weighted(ids: np.ndarray, weights: np.ndarray) -> list:
+    return [[int(i), float(w)] for i, w in zip(ids, weights, strict=True) if w > 0]
+
+
+def with_reference(prompts: Prompts, logits: Logits) -> Prompts:
+    """The prompts with KL's reference filled in, unless they have one.
+
+    - `logits`: Float[batch vocab] of the clean run.
+
+    >>> metric(patched, with_reference(prompts, clean_logits))
+    """
+    if prompts.reference is not None:
+        return prompts
+    return eqx.tree_at(lambda p: p.reference, prompts, logits, is_leaf=lambda x: x is None)

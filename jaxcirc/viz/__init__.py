@@ -1,0 +1,13 @@
+"""Pictures and pages of finished results, never of models: `viz.write(result, folder)`."""
+
+from .figures import attribution_map as attribution_map
+from .figures import discover_picture as discover_picture
+from .figures import exact_against_estimate as exact_against_estimate
+from .figures import faithfulness_curve as faithfulness_curve
+from .figures import layer_head_map as layer_head_map
+from .figures import node_effects as node_effects
+from .figures import patch_picture as patch_picture
+from .page import FIGURES as FIGURES
+from .page import write as write
+from .page import write_figures as write_figures
+from .page import write_page as write_page
