@@ -1,7 +1,21 @@
 """jaxcirc: mechanistic interpretability as compiled JAX."""
 
+from . import attribution as attribution
+from . import circuits as circuits
+from . import models as models
+from . import patching as patching
+from . import tasks as tasks
+from .experiments import load_result as load_result
 from .models import load_model as load_model
+from .taps import Add as Add
+from .taps import At as At
+from .taps import Mix as Mix
+from .taps import Node as Node
+from .taps import Read as Read
+from .taps import Set as Set
 from .taps import Sites as Sites
+from .taps import Splice as Splice
+from .taps import Stop as Stop
 from .taps import at as at
 from .taps import generate as generate
 from .taps import resolve as resolve

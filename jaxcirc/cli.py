@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import jax
+import numpy as np
 import tyro
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -116,7 +117,7 @@ class Patch:
                 metric=self.metric,
                 direction=self.direction,
                 seed=self.source.seed,
-                columns=tasks.columns(prompts, tokenizer),
+                columns=_columns(prompts, tokenizer),
                 progress=tell,
             )
         _print_rows(result, "cell", ("cell", "raw", "low", "high", "importance"), 15)
@@ -153,8 +154,15 @@ class Parity:
 
     def __call__(self) -> None:
         report = models.parity(self.model)
-        rows = [dataclasses.asdict(row) for row in report]
-        console.print(_rich_table(f"parity of {self.model}", rows, tuple(rows[0])))
+        rows = [dataclasses.asdict(row) for row in report.rows]
+        console.print(_rich_table(f"parity of {report.model} ({report.made_by})", rows, tuple(rows[0])))
+        for precision in ("highest", "default"):
+            console.print(
+                f"largest logit difference at {precision} precision: {report.worst(precision):.2e}"
+                f" (goal {report.goal:g})"
+            )
+        if not report.passed:
+            sys.exit(1)
 
 
 Command = (
@@ -168,7 +176,7 @@ Command = (
 def main(arguments: list[str] | None = None) -> None:
     """Run one command; an expected error is one line and exit status 2."""
     command = tyro.cli(Command, args=arguments, prog="jaxcirc", description=__doc__)
-    jax.config.update("jax_compilation_cache_dir", str(models.cache_folder() / "xla"))
+    jax.config.update("jax_compilation_cache_dir", str(models.cache_dir() / "xla"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
     try:
         command()
@@ -192,6 +200,18 @@ def _prompts(source: Source, task: str, tokenizer):
     make = tasks.TASKS[task]
     prompts = make(tokenizer, n=source.n, seed=source.seed, bos=source.bos)
     return prompts, make(tokenizer, n=5 * source.n, seed=source.seed + 1, bos=source.bos)
+
+
+def _columns(prompts: tasks.Prompts, tokenizer) -> list[str]:
+    """A label for every position: its token if all prompts share it, else its span or number."""
+    clean, mask = np.asarray(prompts.clean), np.asarray(prompts.mask)
+    labels = []
+    for column in range(clean.shape[1]):
+        spans = [name for name, span in prompts.spans.items() if np.asarray(span)[:, column].any()]
+        same = mask[:, column].all() and (clean[:, column] == clean[0, column]).all()
+        token = tokenizer.decode([int(clean[0, column])])
+        labels.append(token if same else "/".join(spans) or str(column))
+    return labels
 
 
 @contextmanager

@@ -36,7 +36,7 @@ def load(gguf: str) -> torch.nn.Module:
 
 
 def spread(n_layers: int, n_heads: int, heads: int | None) -> list[int]:
-    """All layers; or, for a partial sweep, evenly spaced layers that hold at least `heads` heads."""
+    """All layers; for a partial sweep, evenly spaced layers that hold at least `heads` heads."""
     if heads is None:
         return list(range(n_layers))
     n = min(n_layers, max(1, -(-heads // n_heads)))
@@ -102,10 +102,10 @@ class Naive:
         corrupt = self.zs(prompts.corrupt)
         base = prompts.metric(self.logits(prompts.clean))
         rows = [
-            prompts.metric(self.patched(prompts.clean, l, h, corrupt[l])) - base
-            for l in layers
+            prompts.metric(self.patched(prompts.clean, i, h, corrupt[i])) - base
+            for i in layers
             for h in range(self.n_heads)
-        ]  # noqa: E741
+        ]
         return torch.stack(rows, 1).unflatten(1, (len(layers), self.n_heads))
 
 
@@ -128,7 +128,7 @@ class Block:
         self.n_kv, self.eps = config.num_key_value_heads, config.rms_norm_eps
 
     def z(self, x: Tensor, rotary: tuple[Tensor, Tensor], last: bool) -> Tensor:
-        """z [row pos head*d_head] of resid_pre x [row pos d_model]; of the last position if asked."""
+        """z [row pos head*d_head] of resid_pre x [row pos d_model]; if `last`, one position's."""
         heads = F.linear(normed(x, self.eps), self.qkv).unflatten(-1, (-1, self.d_head))
         qk, v = heads.split([self.n_heads + self.n_kv, self.n_kv], dim=2)
         q, k = rotate(qk, *rotary).split([self.n_heads, self.n_kv], dim=2)
@@ -207,7 +207,7 @@ class Strong:
         corrupt = self.record(prompts.corrupt)[0]
         clean, mids, logits = self.record(prompts.clean)
         base = prompts.metric(logits)
-        effects = [self.layer(l, corrupt[l] - clean[l], mids[l], prompts) - base for l in layers]  # noqa: E741
+        effects = [self.layer(i, corrupt[i] - clean[i], mids[i], prompts) - base for i in layers]
         return torch.stack(effects).permute(2, 0, 1)
 
     def layer(self, layer: int, delta: Tensor, mid: Tensor, prompts: Prompts) -> Tensor:

@@ -75,8 +75,13 @@ class Carry(eqx.Module):
     writes: None = None
 
 
+def _all_but_weights(primitive, *_, **__) -> bool:
+    """Keep everything a block computes; its weights are gathered again, not stacked up a second time."""
+    return primitive not in (lax.dynamic_slice_p, lax.squeeze_p, lax.reshape_p)
+
+
 REMAT = {
-    "none": None,
+    "none": _all_but_weights,
     "block": jax.checkpoint_policies.nothing_saveable,
     "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
 }
@@ -194,8 +199,8 @@ def _block(model, edits: Sites, time, start: Start | None, remat: str, x: Resid,
     def skip(x):
         return x, jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), jax.eval_shape(live, x)[1])
 
-    if REMAT[remat] is not None or (start is not None and start.differentiable):
-        live = jax.checkpoint(live, policy=REMAT[remat])
+    # Inside a scan nothing can be merged across the barrier that prevent_cse would put up.
+    live = jax.checkpoint(live, policy=REMAT[remat], prevent_cse=False)
     return live(x) if start is None else lax.cond(layer >= start.layer, live, skip, x)
 
 

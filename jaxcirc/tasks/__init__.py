@@ -6,6 +6,7 @@ from ._jsonl import Drop as Drop
 from ._jsonl import Loaded as Loaded
 from ._jsonl import from_jsonl as from_jsonl
 from ._tasks import TASKS as TASKS
+from ._texts import bos_ids as bos_ids
 from ._texts import from_texts as from_texts
 from .direction import ends as ends
 from .direction import sign as sign

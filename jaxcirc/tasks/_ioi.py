@@ -1,7 +1,8 @@
 """Indirect object identification: "... Mary and John ... John gave a drink to" continues " Mary".
 
-Wang et al. 2022 (arXiv 2211.00593) posed the task; templates and words here are this project's own.
-IO is the name that appears once (the answer), S the one that appears twice. Imports `_texts`, `words`.
+Wang et al. 2022 (arXiv 2211.00593) posed the task; templates and words here are this project's
+own. IO is the name that appears once (the answer), S the one that appears twice. Imports `_texts`
+and `words`.
 """
 
 import dataclasses
@@ -14,20 +15,20 @@ from ._texts import from_texts
 from .prompt import Prompts
 from .words import NAMES, OBJECTS, PLACES
 
-# Two names {A} and {B} that may change places, then the subject {S}. With one token for each filled-in
-# word, most tokenizers give ten tokens up to {S} and five from there, so that batches need no padding
-# and what follows the first difference is equally short in all. Names keep their leading space.
+# Two names {A} and {B} that may change places, then the subject {S}. Where every word is a token,
+# ten tokens come before {S} and five from there on, so that batches need no padding and what
+# follows the first difference is equally short in all. Every name has a space before it.
 TEMPLATES = (
     "While {A} and {B} were walking through the {place}, {S} handed a {object} to",
     "After {A} and {B} finished work at the {place}, {S} gave a {object} to",
     "Last week {A} and {B} met at the {place}. {S} sold a {object} to",
     "Before {A} and {B} went home from the {place}, {S} offered a {object} to",
     "At the {place}, {A} joined {B} for lunch. {S} showed a {object} to",
-    "Once {A} had finally found {B} inside the {place}, {S} passed a {object} to",
+    "Once {A} and {B} were back inside the {place}, {S} lent a {object} to",
     "Late yesterday {A} visited {B} at the old {place}. {S} brought a {object} to",
     "In the {place}, {A} stood beside {B}, and {S} gave a {object} to",
     "Earlier {A} and {B} were busy at the {place}. {S} sent a {object} to",
-    "As soon as {A} saw {B} near the {place}, {S} threw a {object} to",
+    "As soon as {A} saw {B} near the {place}, {S} passed a {object} to",
     "My friends {A} and {B} left the old {place}. {S} returned a {object} to",
     "Though {A} rarely spoke with {B} at the {place}, {S} delivered a {object} to",
 )
@@ -79,7 +80,8 @@ def ioi(
     - `bos`: as for `from_texts`.
 
     Returns `Prompts` with the spans "IO", "S1", "S1+1", "S2" and "end", answer IO, wrong S. Raises
-    `ValueError` for an unknown corruption, n < 1, or a tokenizer with fewer than five one-token names.
+    `ValueError` for an unknown corruption, n < 1, or a tokenizer with fewer than five names of one
+    token.
 
     >>> prompts = ioi(tokenizer, n=32, seed=1)
     >>> prompts.texts[0]
@@ -89,8 +91,8 @@ def ioi(
     if corruption not in CORRUPTIONS:
         known = ", ".join(map(repr, CORRUPTIONS))
         raise ValueError(f"unknown corruption {corruption!r}: use one of {known}")
-    rng = np.random.default_rng(seed)
-    drawn = [_draw(rng, *_single_words(tokenizer)) for _ in range(n)]
+    rng, words = np.random.default_rng(seed), _single_words(tokenizer)
+    drawn = [_draw(rng, *words) for _ in range(n)]
     order = rng.permutation(len(TEMPLATES))
     templates = [int(order[i % len(TEMPLATES)]) for i in range(n)]
     # Shifted by one each time round, so that a template meets both orders.

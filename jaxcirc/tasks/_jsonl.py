@@ -5,7 +5,8 @@ Each line is one object:
     {"clean": "The capital of France is", "corrupt": "The capital of Poland is",
      "answers": [" Paris"], "wrongs": [" Warsaw"], "spans": {"subject": " France"}, "template": 0}
 
-`spans` and `template` may be left out; keys that begin with "_" are the file's own. Imports `_texts`.
+`spans` and `template` may be left out; keys that begin with "_" are the file's own. Imports
+`_texts`.
 """
 
 import json
@@ -35,7 +36,9 @@ class Loaded(NamedTuple):
     drops: tuple[Drop, ...]
 
 
-def from_jsonl(tokenizer: TokenizerLike, path: str | os.PathLike, bos: Bos = "model") -> Loaded:
+def from_jsonl(
+    tokenizer: TokenizerLike, path: str | os.PathLike[str], bos: Bos = "model"
+) -> Loaded:
     """Prompts from a file with one JSON object on each line.
 
     Lines whose pair this tokenizer cannot use (unequal lengths, answers of several tokens, ...) are
@@ -52,12 +55,16 @@ def from_jsonl(tokenizer: TokenizerLike, path: str | os.PathLike, bos: Bos = "mo
     prefix = bos_ids(tokenizer, bos)
     pairs, templates, drops = [], [], []
     for line, row in _rows(path):
-        fields = (row["clean"], row["corrupt"], row["answers"], row["wrongs"], row.get("spans", {}))
+        places = {label: _place(place) for label, place in row.get("spans", {}).items()}
+        answers, wrongs = row["answers"], row["wrongs"]
         try:
-            pairs.append(encode_pair(tokenizer, prefix, *fields))
+            pair = encode_pair(
+                tokenizer, prefix, row["clean"], row["corrupt"], answers, wrongs, places
+            )
         except ValueError as error:
             drops.append(Drop(line, str(error)))
         else:
+            pairs.append(pair)
             templates.append(row.get("template", ("line", line)))
     if not pairs:
         why = f"; line {drops[0].line}: {drops[0].reason}" if drops else ""
@@ -72,7 +79,7 @@ def _rows(path: Path):
     """(line number, checked object) for every line with something on it."""
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path}: give the path of a JSON Lines file")
-    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), start=1):
+    for number, line in enumerate(path.read_text(encoding="utf-8-sig").split("\n"), start=1):
         if line.strip():
             yield number, _checked(line, f"{path}, line {number}")
 
@@ -105,6 +112,11 @@ def _check_field(key: str, value: Any, where: str) -> None:
     right, wanted = _FIELDS[key]
     if not right(value):
         raise ValueError(f"{where}: {key!r} is {json.dumps(value)}: it must be {wanted}")
+
+
+def _place(place: str | list[Any]) -> Any:
+    """JSON has no tuples."""
+    return place if isinstance(place, str) else tuple(place)
 
 
 def _is_text(value: Any) -> bool:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from typing import Any
 
 from .._types import TokenizerLike
 
@@ -17,19 +18,18 @@ def columns_of(tokenizer: TokenizerLike, ids: Sequence[int], label: str, place: 
     >>> columns_of(tokenizer, tokenizer.encode("John met Mary"), "object", " Mary")
     [2]
     """
-    if not isinstance(place, str):
-        first, second = _two(label, place)
-        if isinstance(first, int):
-            return _token_range(label, first, second, len(ids))
-        place, nth = first, second
-    else:
-        nth = None
-    begin, end = _find(tokenizer.decode(ids), label, place, nth)
+    first, second = _two(label, place)
+    if not isinstance(first, str):
+        return _token_range(label, first, second, len(ids))
+    begin, end = _find(tokenizer.decode(ids), label, first, second)
     edges = [_length(tokenizer, ids[:i]) for i in range(len(ids) + 1)]
     return [i for i in range(len(ids)) if edges[i] < end and edges[i + 1] > begin]
 
 
-def _two(label: str, place) -> tuple:
+def _two(label: str, place: Any) -> tuple[Any, Any]:
+    """A place as (part, k or None) or (start, stop)."""
+    if isinstance(place, str):
+        return place, None
     first, second = (*place, None, None)[:2]
     if len(place) != 2 or not isinstance(first, str | int) or not isinstance(second, int):
         raise ValueError(

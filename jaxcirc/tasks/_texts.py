@@ -7,6 +7,7 @@ scored on one token.
 import dataclasses
 import json
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -45,11 +46,11 @@ def from_texts(
     """Prompts from lists of strings, one entry for each pair.
 
     - `clean`, `corrupt`: the two texts of a pair must have equally many tokens, and differ.
-    - `answer`, `wrong`: for each pair a string or several, of one token each; their leading space is
-      kept. Several share the weight equally.
+    - `answer`, `wrong`: for each pair a string or several, of one token each; their leading space
+      is kept. Several share the weight equally.
     - `bos`: whether rows begin with BOS: "model" (as the model was meant to), "always" or "never".
-    - `spans`: for each pair, names with places in the clean text: a part that occurs once; (part, k)
-      for its k-th occurrence, from 1; or (start, stop) in tokens, BOS not counted.
+    - `spans`: for each pair, names with places in the clean text: a part that occurs once;
+      (part, k) for its k-th occurrence, from 1; or (start, stop) in tokens, BOS not counted.
     - `templates`: a cluster for each pair (default: each its own).
 
     Returns `Prompts`. Raises `ValueError`, naming the pair and the fix, where this does not hold.
@@ -63,9 +64,14 @@ def from_texts(
     ...     spans=[{"subject": " France"}],
     ... )
     """
-    columns = {"clean": clean, "corrupt": corrupt, "answer": answer, "wrong": wrong}
-    columns["spans"] = [{}] * len(clean) if spans is None else spans
-    columns["templates"] = range(len(clean)) if templates is None else templates
+    columns: dict[str, Sequence[Any]] = {
+        "clean": clean,
+        "corrupt": corrupt,
+        "answer": answer,
+        "wrong": wrong,
+        "spans": [{}] * len(clean) if spans is None else spans,
+        "templates": range(len(clean)) if templates is None else templates,
+    }
     _check_columns(columns)
     prefix = bos_ids(tokenizer, bos)
     pairs = []
@@ -79,7 +85,7 @@ def from_texts(
     return collate(pairs, list(columns["templates"]), tokenizer.pad_id, prefix, name)
 
 
-def _check_columns(columns: Mapping[str, Sequence]) -> None:
+def _check_columns(columns: Mapping[str, Sequence[Any]]) -> None:
     for name, column in columns.items():
         if isinstance(column, str):
             raise ValueError(f"{name} is one string: give a list, {name}=[{column!r}]")

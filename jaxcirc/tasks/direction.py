@@ -24,9 +24,9 @@ def sign(direction: Direction, metric: Metric | None = None) -> float:
 
 
 def ends(prompts: Prompts, direction: Direction) -> tuple[Tokens, Tokens]:
-    """(base, source) tokens, Int[batch pos] each: noise patches corrupt into clean, denoise the reverse.
+    """(base, source) tokens: noise patches corrupt into clean, denoise clean into corrupt.
 
-    Raises `ValueError` for any other word.
+    Takes `Prompts`, returns two Int[batch pos]. Raises `ValueError` for any other word.
 
     >>> base, source = ends(prompts, "noise")
     """

@@ -16,7 +16,7 @@ Values = Any
 
 @dataclasses.dataclass(frozen=True)
 class Interval:
-    """A number with its interval: `value`, `low`, `high`, of `n` examples in `clusters` clusters."""
+    """A number with its interval, low to high, of `n` examples in `clusters` clusters."""
 
     value: float
     low: float
@@ -60,7 +60,8 @@ def recovered(
     $$\frac{\overline{m}_\mathrm{patched} - \overline{m}_\mathrm{base}}
            {\overline{m}_\mathrm{target} - \overline{m}_\mathrm{base}}$$
 
-    - `patched`, `base`, `target`: Float[example], a metric on three runs; the rest as for `interval`.
+    - `patched`, `base`, `target`: Float[example], a metric on three runs; the rest as for
+      `interval`.
 
     Returns the ratio (0: as base, 1: as target) with its interval. Raises `ValueError` if the mean
     denominator lies within two standard errors (clustered) of zero.

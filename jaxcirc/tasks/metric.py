@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from .._types import Logits
@@ -46,9 +47,9 @@ def logit_functional(prompts: Prompts, vocab: int) -> Float[Array, "batch vocab"
 
 
 def log_probability(logits: Logits, prompts: Prompts) -> Float[Array, "batch"]:
-    r"""Log of the probability that the next token is one of the answers: $\log \sum_a p_a$, in nats.
+    r"""Log of the probability that the next token is one of the answers: $\log \sum_a p_a$.
 
-    Weights do not enter. Takes logits Float[batch vocab], returns Float[batch].
+    In nats. Weights do not enter. Takes logits Float[batch vocab], returns Float[batch].
 
     >>> log_probability(logits, prompts).mean()
     """
@@ -137,7 +138,7 @@ def _metric(metric: Metric | str) -> Metric:
 
 def _wide(logits: Logits) -> Logits:
     """Exponentials of half-precision logits are taken in float32."""
-    return logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
+    return logits.astype(np.promote_types(logits.dtype, np.float32))
 
 
 def _weighted_mean(

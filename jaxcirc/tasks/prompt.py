@@ -21,11 +21,11 @@ from .._types import Logits, Mask, Tokens
 class Prompts(eqx.Module):
     """Pairs of prompts, clean and corrupt, that differ in what the answer depends on.
 
-    - `clean`, `corrupt`: Int[batch pos], padded on the left; `mask`: Bool[batch pos], False on padding.
-      The two rows of a pair have equal length.
-    - `answers`, `wrongs`: Int[batch answer] and Int[batch wrong], sets of single tokens that are right
-      and wrong behind the clean prompt. `answer_weights`, `wrong_weights`: Float of the same shapes,
-      adding up to 1 in every row; padding weighs 0.
+    - `clean`, `corrupt`: Int[batch pos], padded on the left; both rows of a pair have equal length.
+      `mask`: Bool[batch pos], False on padding.
+    - `answers`, `wrongs`: Int[batch answer] and Int[batch wrong], sets of single tokens, right and
+      wrong behind the clean prompt. `answer_weights`, `wrong_weights`: Float of the same shapes; a
+      row adds up to 1, and padding weighs 0.
     - `spans`: named places in the clean prompt, Bool[batch pos] each.
     - `templates`: Int[batch], which prompts belong together: intervals resample these clusters.
     - `reference`: Float[batch vocab], the logits that `kl` compares with; sweeps fill it in.
@@ -67,7 +67,7 @@ class Prompts(eqx.Module):
         return self.spans[name]
 
     def arrays(self) -> "Prompts":
-        """The same prompts without texts and name, so that a jitted function does not trace anew."""
+        """The same prompts without texts and name, for which jitted functions would trace anew."""
         return dataclasses.replace(self, texts=(), name="")
 
     def take(self, indices: Sequence[int] | np.ndarray | slice) -> "Prompts":
@@ -95,15 +95,13 @@ class Prompts(eqx.Module):
 
         >>> prompts.padded_to(32).clean.shape
         """
-        extra = length - self.clean.shape[1]
-        if length < self.lengths.max():
-            raise ValueError(
-                f"the longest prompt has {self.lengths.max()} tokens: padded_to({self.lengths.max()})"
-            )
+        extra, longest = length - self.clean.shape[1], self.lengths.max()
+        if length < longest:
+            raise ValueError(f"the longest prompt has {longest} tokens: padded_to({longest})")
 
         def pad(x: Array) -> Array:
-            x = np.asarray(x)
-            return jnp.asarray(np.pad(x, ((0, 0), (extra, 0))) if extra > 0 else x[:, -extra:])
+            rows = np.asarray(x)[:, max(-extra, 0) :]
+            return jnp.asarray(np.pad(rows, ((0, 0), (max(extra, 0), 0))))
 
         return dataclasses.replace(
             self,
@@ -139,7 +137,7 @@ class Prompts(eqx.Module):
         return differs.argmax(axis=1)
 
     def hash(self) -> str:
-        """sha256 of the token ids, answers, weights and clusters; padding and texts do not count."""
+        """sha256 of token ids, answers, weights and clusters; padding and texts do not count."""
         digest = hashlib.sha256()
         for row in zip(*map(np.asarray, self._hashed()), strict=True):
             mask, clean, corrupt, template, *sets = row
@@ -152,8 +150,8 @@ class Prompts(eqx.Module):
         return (self.mask, self.clean, self.corrupt, self.templates, *sets)
 
 
-def _weighted(ids: np.ndarray, weights: np.ndarray) -> list:
-    return [[int(i), float(w)] for i, w in zip(ids, weights, strict=True) if w > 0]
+def _weighted(ids: np.ndarray, weights: np.ndarray) -> list[tuple[int, float]]:
+    return [(int(i), float(w)) for i, w in zip(ids, weights, strict=True) if w > 0]
 
 
 def with_reference(prompts: Prompts, logits: Logits) -> Prompts:

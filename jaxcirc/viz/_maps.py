@@ -129,9 +129,10 @@ def _cell_width(axes: Axes, columns: int) -> float:
 
 
 def _bar(axes: Axes, mesh: QuadMesh, label: str, extend: str) -> None:
-    figure = axes.get_figure()
+    figure = axes.get_figure(root=True)
     assert figure is not None
-    bar = figure.colorbar(mesh, ax=axes, extend=extend, fraction=0.05, aspect=24, pad=0.015)
+    tall = 5.5 * axes.bbox.height / figure.dpi  # equally thin in every figure
+    bar = figure.colorbar(mesh, ax=axes, extend=extend, fraction=0.05, aspect=tall, pad=0.015)
     bar.outline.set_visible(False)
     bar.ax.tick_params(length=0, labelsize=8)
     bar.set_label(label, fontsize=8.5)

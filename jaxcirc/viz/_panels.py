@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import FixedLocator, FuncFormatter, PercentFormatter
 
 from ..experiments import Result
 from . import _reading, style
@@ -148,7 +148,7 @@ def draw_scatter(axes: Axes, rows: Sequence, label: str, names: int = 8) -> None
     axes.axline((0, 0), slope=1, color=style.FAINT, lw=1.2, zorder=0)
     for level in (axes.axhline, axes.axvline):
         level(0, color=style.FAINT, lw=0.8, zorder=0)
-    for i, site in enumerate(dict.fromkeys(sites.tolist())):
+    for i, site in enumerate(sorted(set(sites.tolist()), reverse=True)):
         here = sites == site
         word = f"{_reading.SITES.get(site, site)}s ({here.sum()})"
         look = {"marker": MARKERS.get(site, "D"), "edgecolors": style.PAPER, "linewidths": 0.5}
@@ -156,16 +156,39 @@ def draw_scatter(axes: Axes, rows: Sequence, label: str, names: int = 8) -> None
         axes.scatter(exact[here], estimate[here], s=34, label=word, **look)
     axes.set(xlabel=f"exact {label}", ylabel=f"AtP estimate of the {label}")
     axes.legend(loc="upper left", fontsize=9, handletextpad=0.2, borderaxespad=0.2)
+    _stretch(axes, np.concatenate([exact, estimate]))
     _name_points(axes, exact, estimate, [str(row["node"]) for row in rows], names)
+
+
+def _stretch(axes: Axes, values: np.ndarray) -> None:
+    """One scale on both axes: linear near 0, logarithmic beyond, so that no node hides the rest."""
+    sizes = np.abs(values[np.isfinite(values)])
+    middle = float(f"{np.median(sizes) or 1.0:.1g}") if sizes.size else 1.0
+    scale = {"linthresh": middle, "linscale": 0.6}
+    axes.set_xscale("symlog", **scale)
+    axes.set_yscale("symlog", **scale)
+    ends = (1.25 * min(np.nanmin(values), -middle), 1.25 * max(np.nanmax(values), middle))
+    axes.set(xlim=ends, ylim=ends, aspect="equal")
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(FixedLocator(_decades(middle, max(-ends[0], ends[1]))))
+        axis.set_major_formatter(FuncFormatter(lambda value, _: _reading.plain(value)))
+        axis.set_minor_locator(FixedLocator([]))
+
+
+def _decades(start: float, stop: float) -> list[float]:
+    """0 and, on both sides, `start`, 3 times it, 10 times it, ... up to `stop`."""
+    steps = [start * factor for power in range(12) for factor in (10**power, 3 * 10**power)]
+    kept = [step for step in steps if step <= stop]
+    return [-step for step in kept[::-1]] + [0.0] + kept
 
 
 def _name_points(axes: Axes, x: np.ndarray, y: np.ndarray, words: list[str], names: int) -> None:
     """Call the outermost points by name, where no other name is in the way."""
-    spans = np.ptp(x) or 1.0, np.ptp(y) or 1.0
-    taken: list[tuple[float, float]] = []
-    for i in np.argsort(-np.hypot(x / spans[0], y / spans[1]), kind="stable")[: 2 * names]:
-        place = x[i] / spans[0], y[i] / spans[1]
-        clear = all(abs(place[0] - u) > 0.09 or abs(place[1] - v) > 0.035 for u, v in taken)
+    places = axes.transLimits.transform(axes.transScale.transform(np.stack([x, y], axis=1)))
+    taken: list[np.ndarray] = []
+    for i in np.argsort(-np.hypot(x, y), kind="stable")[: 2 * names]:
+        place = places[i]
+        clear = all(abs(place[0] - u) > 0.1 or abs(place[1] - v) > 0.035 for u, v in taken)
         if clear and len(taken) < names:
             taken.append(place)
             offset = {"textcoords": "offset points", "va": "center", "fontsize": 8.5}

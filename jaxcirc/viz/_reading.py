@@ -48,6 +48,16 @@ def number(value: float, digits: int = 2) -> str:
     return f"{value:.{digits}f}".replace("-", "\N{MINUS SIGN}") if math.isfinite(value) else "–"
 
 
+def plain(value: float) -> str:
+    """A number with as few digits as it needs."""
+    return f"{value:.6g}".replace("-", "\N{MINUS SIGN}")
+
+
+def percent(value: float) -> str:
+    """A share of 1, such as "80%"."""
+    return f"{value:.0%}".replace("-", "\N{MINUS SIGN}")
+
+
 def interval(found: Interval, digits: int = 2) -> str:
     """Such as "3.41 [3.20, 3.62]", or the value alone where there is no interval."""
     return f"{number(found.value, digits)} {spread(found, digits)}".rstrip()
@@ -126,7 +136,7 @@ def summary(result: Result) -> str:
     if not found:
         return "faithfulness"
     size = most(found)
-    return f"{size} of {n_nodes(result)} nodes recover {found[size].value:.0%}"
+    return f"{size} of {n_nodes(result)} nodes recover {percent(found[size].value)}"
 
 
 def headlines(result: Result) -> list[tuple[str, str, str]]:
@@ -140,11 +150,9 @@ def headlines(result: Result) -> list[tuple[str, str, str]]:
     found = shares(result)
     if found:
         size = most(found)
-        cards.append(
-            (f"faithfulness of {size} nodes", f"{found[size].value:.0%}", spread(found[size]))
-        )
-        rest = result.numbers[f"complement_{size}"]
-        cards.append((f"everything but these {size}", f"{rest.value:.0%}", spread(rest)))
+        kept, rest = found[size], result.numbers[f"complement_{size}"]
+        cards.append((f"faithfulness of {size} nodes", percent(kept.value), spread(kept)))
+        cards.append((f"everything but these {size}", percent(rest.value), spread(rest)))
         about = f"AtP with exact, {len(result.table)} nodes"
         cards.append(("correlation", number(correlation(result.table)), about))
     return cards

@@ -6,6 +6,7 @@ Maps show raw effects, metric(patched) - metric(base); blue always helps the beh
 
 import numpy as np
 from jaxtyping import Float
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ..experiments import Result
@@ -87,9 +88,9 @@ def node_effects(result: Result, top: int = 20) -> Figure:
     """
     _reading.expect(result, "discover", "node_effects")
     rows = _reading.strongest(result, top)
-    figure = Figure(figsize=(13, 1.5 + 0.36 * len(rows)), layout="constrained")
-    bars, roles = figure.subplots(1, 2, sharey=True, width_ratios=[1, 1.05])
-    _draw_nodes(result, rows, bars, roles, width=88)
+    figure = Figure(figsize=(12, 1.4 + 0.31 * len(rows)), layout="constrained")
+    bars, roles = figure.subplots(1, 2, sharey=True, width_ratios=[1, 1])
+    _draw_nodes(result, rows, bars, roles, width=80)
     return figure
 
 
@@ -97,11 +98,11 @@ def _draw_nodes(result: Result, rows, bars, roles, width: int) -> None:
     label = f"change in {_reading.metric(result)}"
     _panels.draw_nodes(bars, rows, _reading.direction(result), label)
     _panels.write_roles(roles, rows, width)
-    style.heading(bars, f"The {len(rows)} strongest nodes", NODES_NOTE)
+    style.heading(bars, f"The {len(rows)} strongest nodes, patched exactly", NODES_NOTE)
     style.heading(roles, "", "what the lens says")
 
 
-NODES_NOTE = "● exact patching, with interval   ◇ AtP"
+NODES_NOTE = "● exact, with interval   ◇ AtP"
 
 
 @style.styled
@@ -111,7 +112,7 @@ def exact_against_estimate(result: Result) -> Figure:
     >>> exact_against_estimate(discover_task(model, prompts))
     """
     _reading.expect(result, "discover", "exact_against_estimate")
-    figure = Figure(figsize=(6.6, 5.6), layout="constrained")
+    figure = Figure(figsize=(6.3, 5.9), layout="constrained")
     axes = figure.add_subplot()
     _panels.draw_scatter(axes, result.table, f"change in {_reading.metric(result)}")
     heads = [row for row in result.table if row["site"] == "z"]
@@ -128,32 +129,39 @@ def discover_picture(result: Result) -> Figure:
     >>> discover_picture(discover_task(model, prompts)).savefig("ioi.png")
     """
     _reading.expect(result, "discover", "discover_picture")
-    figure = Figure(figsize=(16, 9.2), layout="constrained")
-    grid = figure.add_gridspec(3, 3, height_ratios=[0.075, 0.5, 0.5], width_ratios=[8.2, 3.5, 4.3])
-    head = figure.add_subplot(grid[0, :])
+    figure = Figure(figsize=(16, 9.2))
+    head, heat, curve, bars, roles = (figure.add_axes(place) for place in PLACES)
+    roles.sharey(bars)
     _write_head(head, result)
-    heat, curve = figure.add_subplot(grid[1, 0]), figure.add_subplot(grid[2, 0])
-    bars = figure.add_subplot(grid[1:, 1])
-    roles = figure.add_subplot(grid[1:, 2], sharey=bars)
     colours = style.colours(_reading.direction(result))
     label = f"change in {_reading.metric(result)}"
     mlps = result.arrays.get("atp_mlp_out")
-    _maps.draw_heads(heat, result.arrays["atp_z"], mlps, colours, label=label)
-    style.heading(heat, "Where it is: attribution patching", "blue helps, orange works against")
+    _maps.draw_heads(heat, result.arrays["atp_z"], mlps, colours, label="")
+    style.heading(heat, "Where it is: attribution patching", MAP_NOTE.format(label=label))
     _panels.draw_faithfulness(curve, result)
     style.heading(curve, f"How much it explains: {_reading.summary(result)}", CURVE_NOTE)
-    _draw_nodes(result, _reading.strongest(result, 20), bars, roles, width=52)
-    bars.set_title("What it is: the strongest nodes")
+    _draw_nodes(result, _reading.strongest(result, 20), bars, roles, width=46)
     return figure
 
 
-def _write_head(axes, result: Result) -> None:
+MAP_NOTE = "estimated {label} of each head and MLP; blue helps, orange works against"
+PLACES = (
+    (0.05, 0.925, 0.93, 0.058),
+    (0.05, 0.5, 0.555, 0.345),
+    (0.05, 0.075, 0.445, 0.31),
+    (0.653, 0.075, 0.16, 0.77),
+    (0.823, 0.075, 0.175, 0.77),
+)
+"""Left, bottom, width, height of: head, map, curve, bars, roles, in shares of the picture."""
+
+
+def _write_head(axes: Axes, result: Result) -> None:
     axes.set_axis_off()
-    title = f"{result.task}: the node circuit"
-    axes.text(0, 1, title, fontsize=19, fontweight="bold", va="top", transform=axes.transAxes)
-    line = f"{_reading.prompts(result)} · {_reading.ends(result)}"
-    place = {"va": "bottom", "transform": axes.transAxes}
-    axes.text(0, 0, line, fontsize=11, color=style.MUTED, **place)
+    place = {"x": 0, "transform": axes.transAxes}
+    title = f"{result.task}: the node circuit of {result.facts.get('model', 'the model')}"
+    axes.text(y=1, s=title, fontsize=19, fontweight="bold", va="top", **place)
+    line = f"{result.facts.get('prompts', '')} prompts · {_reading.ends(result)}".lstrip()
+    axes.text(y=0, s=line, fontsize=11, color=style.MUTED, va="bottom", **place)
 
 
 @style.styled
@@ -210,9 +218,13 @@ def _patch_bars(result: Result, effects: np.ndarray, names: tuple[str, ...], not
     figure = Figure(figsize=(width, 4.2), layout="constrained")
     axes = figure.add_subplot()
     tints = [style.colour(effect, _reading.direction(result)) for effect in effects]
-    axes.bar(np.arange(len(effects)), effects, width=0.78, color=tints)
+    x = np.arange(len(effects))
+    axes.bar(x, effects, width=0.78, color=tints)
     axes.axhline(0, color=style.MUTED, lw=0.8)
-    reach = 1.08 * _maps.limit_of(effects)
+    ends = np.stack([_reading.column(result.table, end) for end in ("low", "high")])
+    ends = ends if ends.shape[1] == len(effects) else np.stack([effects, effects])
+    axes.vlines(x, *ends, colors=style.INK, lw=1)
+    reach = 1.08 * max(_maps.limit_of(effects), _maps.limit_of(ends))
     axes.set(ylim=(-reach, reach), xlim=(-0.7, len(effects) - 0.3))
     axes.set(xlabel=names[0], ylabel=f"change in {_reading.metric(result)}")
     axes.grid(axis="y", color=style.FAINT, lw=0.6)

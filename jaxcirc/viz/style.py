@@ -10,14 +10,15 @@ import os
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
-P, T = ParamSpec("P"), TypeVar("T")
+P = ParamSpec("P")
+T = TypeVar("T")
 
 INK, MUTED, FAINT, PAPER = "#1f2933", "#66727f", "#dde2e7", "#ffffff"
 HELPS, OPPOSES = "#1f6fae", "#cf6a17"
@@ -26,7 +27,7 @@ _ORANGE_TO_BLUE = ("#7f3a06", "#cf6a17", "#f2b87c", "#f6f6f4", "#93c1e3", "#2f7f
 POSITIVE_HELPS = LinearSegmentedColormap.from_list("positive_helps", _ORANGE_TO_BLUE)
 NEGATIVE_HELPS = LinearSegmentedColormap.from_list("negative_helps", _ORANGE_TO_BLUE[::-1])
 
-RC = {
+RC: Any = {
     "font.family": "DejaVu Sans",
     "font.size": 9.5,
     "text.color": INK,
@@ -86,7 +87,7 @@ def heading(axes: Axes, text: str, note: str = "") -> None:
     """A bold title at the left and, below it, a muted line that says what is drawn."""
     axes.set_title(text, pad=21 if note else 7)
     if note:
-        place = {"xycoords": "axes fraction", "textcoords": "offset points"}
+        place: Any = {"xycoords": "axes fraction", "textcoords": "offset points"}
         axes.annotate(note, (0, 1), (0, 7), color=MUTED, fontsize=8.5, **place)
 
 
@@ -94,6 +95,7 @@ def heading(axes: Axes, text: str, note: str = "") -> None:
 def save_png(figure: Figure, path: str | os.PathLike, dpi: int = 150) -> Path:
     """Write a figure as PNG: 16 inches make 2400 pixels."""
     path = Path(path)
+    _settle(figure)
     figure.savefig(path, dpi=dpi, metadata={"Software": "jaxcirc"})
     return path
 
@@ -102,5 +104,12 @@ def save_png(figure: Figure, path: str | os.PathLike, dpi: int = 150) -> Path:
 def svg(figure: Figure) -> bytes:
     """A figure as SVG, its letters as outlines: it looks the same on every machine."""
     buffer = io.BytesIO()
+    _settle(figure)
     figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": "jaxcirc"})
     return buffer.getvalue()
+
+
+def _settle(figure: Figure) -> None:
+    """Lay the figure out once: a second layout moves things by a hair, and files differ."""
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")

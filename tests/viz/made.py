@@ -6,6 +6,7 @@ from jaxcirc.experiments import Result
 from jaxcirc.tasks import Interval
 
 LAYERS, HEADS, VERIFIED, DRAWS = 30, 9, 60, 5
+PARTS = ("value", "low", "high")
 SIZES = (1, 2, 4, 7, 11, 16, 24, 35, 47, 60)
 ROLES = (
     "end looks at IO (0.61); copies what it reads (88%); writes +0.61 to the answer",
@@ -46,8 +47,8 @@ def discovered(seed: int = 0, lens: str | None = None, **facts) -> Result:
     numbers = {"clean": around(3.41, 0.31), "corrupt": around(-3.18, 0.29)}
     for i, size in enumerate(SIZES):
         for name in ("faithfulness", "complement"):
-            ends = (float(curves[f"{name}_{part}"][i]) for part in ("value", "low", "high"))
-            numbers[f"{name}_{size}"] = Interval(*ends, 32, 10)
+            value, low, high = (float(curves[f"{name}_{part}"][i]) for part in PARTS)
+            numbers[f"{name}_{size}"] = Interval(value, low, high, 32, 10)
     axes = {name: ("size", "draw")[: array.ndim] for name, array in curves.items()}
     return Result(
         kind="discover",
@@ -63,7 +64,7 @@ def discovered(seed: int = 0, lens: str | None = None, **facts) -> Result:
 
 
 def _table(z: np.ndarray, mlp: np.ndarray, rng, lens: str | None) -> list[dict]:
-    cells = [("z", *cell, z[cell]) for cell in np.ndindex(z.shape)]
+    cells: list[tuple] = [("z", *cell, z[cell]) for cell in np.ndindex(z.shape)]
     cells += [("mlp_out", layer, None, mlp[layer]) for layer in range(len(mlp))]
     cells = sorted(cells, key=lambda cell: -abs(cell[3]))[:VERIFIED]
     exact = [0.9 * cell[3] + rng.normal(0, 0.03) for cell in cells]

@@ -1,0 +1,39 @@
+"""A tokenizer of whole words, so that tests read as sentences."""
+
+import re
+
+import pytest
+
+
+class WordTokenizer:
+    """Words, each with its leading space, and punctuation; a word with "-" is a token per part."""
+
+    def __init__(self, bos_id=None, adds_bos=False):
+        self.words = ["<pad>", "<bos>"]
+        self.pad_id, self.bos_id, self.adds_bos = 0, bos_id, adds_bos
+
+    def encode(self, text):
+        found = re.findall(r" ?\w+|-\w+| ?[^\w\s]| $", text)
+        assert "".join(found) == text
+        self.words += [word for word in dict.fromkeys(found) if word not in self.words]
+        return [self.words.index(word) for word in found]
+
+    def decode(self, ids):
+        return "".join(self.words[i] for i in ids)
+
+
+@pytest.fixture
+def words():
+    return WordTokenizer()
+
+
+@pytest.fixture
+def words_with_bos():
+    return WordTokenizer(bos_id=1, adds_bos=True)
+
+
+@pytest.fixture
+def untyped(request):
+    """For arguments of a wrong type, which `--beartype` stops before our own message can."""
+    if request.config.getoption("--beartype"):
+        pytest.skip("the type checker refuses this first")
