@@ -3,6 +3,7 @@
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from ..taps import Cache, Taps, Timeline, take_layer
@@ -68,7 +69,7 @@ class Attention(eqx.Module):
             scores = jnp.tanh(scores / self.soft_cap) * self.soft_cap
         scores = tap("scores", scores)
         scores = jnp.where(mask, scores, jnp.finfo(scores.dtype).min)
-        wide = scores.astype(jnp.promote_types(scores.dtype, jnp.float32))
+        wide = scores.astype(np.promote_types(scores.dtype, np.float32))
         pattern = tap("pattern", jax.nn.softmax(wide, axis=-1).astype(v.dtype))
         return jnp.einsum("bhds,bshe->bdhe", pattern, v)
 

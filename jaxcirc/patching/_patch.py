@@ -56,29 +56,38 @@ class Picks(eqx.Module):
     where: Sites
 
 
-@partial(jax.jit, static_argnames=("first", "sites", "metrics", "direction"))
+@partial(jax.jit, static_argnames=("first", "shared", "sites", "metrics", "direction"))
 def pair(
     model,
     prompts: Prompts,
     *,
     first: int,
+    shared: bool = True,
     sites: tuple[str, ...],
     metrics: Metrics,
     direction: Direction,
 ) -> Pair:
-    """Run base and source of a batch behind column `first`, and keep what patching needs."""
+    """Run base and source of a batch behind column `first`, and keep what patching needs.
+
+    `shared`: both have the same tokens before `first`, so that one prefix and one batch serve them.
+    """
     base, source = ends(prompts, direction)
     suffix = cone(model, base, prompts.mask, first)
-    both = jnp.concatenate([suffix.tokens, source[:, first:]])
     reads = Sites(**{site: Read() for site in {"resid_pre", *sites}})
-    logits, records = suffix.twice().run(model, reads, both, logits_at=-1)
-    n = base.shape[0]
-    at_base, at_source = logits[:n], logits[n:]
+    if shared:
+        both = jnp.concatenate([suffix.tokens, source[:, first:]])
+        logits, records = suffix.twice().run(model, reads, both, logits_at=-1)
+        at_base, at_source = jnp.split(logits, 2)
+        here, there = (jax.tree.map(lambda x, i=i: jnp.split(x, 2, axis=1)[i], records) for i in (0, 1))
+    else:
+        at_base, here = suffix.run(model, reads, logits_at=-1)
+        own = cone(model, source, prompts.mask, first)
+        at_source, there = own.run(model, reads, logits_at=-1)
     prompts = with_reference(prompts, at_base if direction == "noise" else at_source)
     return Pair(
         suffix,
-        records.resid_pre[:, :n],
-        Sites(**{site: getattr(records, site)[:, n:] for site in sites}),
+        here.resid_pre,
+        Sites(**{site: getattr(there, site) for site in sites}),
         prompts,
         {name: metric(at_base, prompts) for name, metric in metrics},
         {name: metric(at_source, prompts) for name, metric in metrics},

@@ -141,16 +141,15 @@ def _chunks(model, prompts, cells, metrics, direction, pos, memory) -> Iterator[
     """Every compiled chunk: per metric (examples, cells, values, base, source)."""
     order = sorted(range(len(cells)), key=lambda i: cells[i].layer)
     sites = tuple(sorted({cell.site for cell in cells}))
+    options = {"sites": sites, "metrics": metrics, "direction": direction}
     width = _width(cells)
     length = prompts.clean.shape[1]
     for low, members in _columns(prompts, cells, order):
         size = rows_in(memory, model, length - low, length, width + 1)
         for rows, n_new, first in batches(prompts, size):
-            first = max(first, low)
+            shared, first = low <= first, max(first, low)
             batch = prompts.take(rows).arrays()
-            runs = pair(
-                model, batch, first=first, sites=sites, metrics=metrics, direction=direction
-            )
+            runs = pair(model, batch, first=first, shared=shared, **options)
             for begin in range(0, len(members), width):
                 chunk = members[begin : begin + width]
                 picks = picks_of([cells[i] for i in chunk], width, runs, pos, first)

@@ -22,8 +22,8 @@ def columns_of(tokenizer: TokenizerLike, ids: Sequence[int], label: str, place: 
     if not isinstance(first, str):
         return _token_range(label, first, second, len(ids))
     begin, end = _find(tokenizer.decode(ids), label, first, second)
-    edges = [_length(tokenizer, ids[:i]) for i in range(len(ids) + 1)]
-    return [i for i in range(len(ids)) if edges[i] < end and edges[i + 1] > begin]
+    edges = [_characters(tokenizer, ids[:i]) for i in range(len(ids) + 1)]
+    return [i for i in range(len(ids)) if edges[i][0] < end and edges[i + 1][1] > begin]
 
 
 def _two(label: str, place: Any) -> tuple[Any, Any]:
@@ -66,6 +66,8 @@ def _find(text: str, label: str, part: str, nth: int | None) -> tuple[int, int]:
     return found[nth - 1], found[nth - 1] + len(part)
 
 
-def _length(tokenizer: TokenizerLike, ids: Sequence[int]) -> int:
-    """Characters that are complete after these tokens; a character may take several."""
-    return len(tokenizer.decode(ids).rstrip("\ufffd"))
+def _characters(tokenizer: TokenizerLike, ids: Sequence[int]) -> tuple[int, int]:
+    """How many characters these tokens complete, and how many they begin: one may take several."""
+    text = tokenizer.decode(ids)
+    complete = text.rstrip("\ufffd")
+    return len(complete), len(complete) + (text != complete)

@@ -2,6 +2,7 @@
 
 import textwrap
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -32,7 +33,7 @@ def draw_faithfulness(axes: Axes, result: Result) -> None:
     draws = f"random sets ({random.shape[1]} draws)"
     lasts = [arrays["faithfulness_value"][-1], arrays["complement_value"][-1], random.mean(1)[-1]]
     words = ["the circuit", "everything else", draws]
-    _name_ends(axes, sizes[-1], lasts, words, [style.HELPS, style.OPPOSES, style.MUTED])
+    _name_ends(axes, float(sizes[-1]), lasts, words, [style.HELPS, style.OPPOSES, style.MUTED])
 
 
 def _frame_curve(axes: Axes, sizes: np.ndarray) -> None:
@@ -86,7 +87,7 @@ def draw_nodes(axes: Axes, rows: Sequence, direction: str, label: str) -> None:
     """One line a node: bar and dot for the exact effect, its interval, AtP as a hollow diamond."""
     exact, estimate = _reading.column(rows, "exact"), _reading.column(rows, "atp")
     ends = np.stack([_reading.column(rows, f"exact_{end}") for end in ("low", "high")])
-    tints = [style.colour(effect, direction) for effect in exact]
+    tints = [style.colour(effect, direction) for effect in exact.tolist()]
     y = np.arange(len(rows))
     axes.barh(y, exact, height=0.62, color=tints, alpha=0.25, lw=0, zorder=1)
     axes.hlines(y, *ends, colors=tints, lw=1.6, zorder=2)
@@ -183,13 +184,21 @@ def _decades(start: float, stop: float) -> list[float]:
 
 
 def _name_points(axes: Axes, x: np.ndarray, y: np.ndarray, words: list[str], names: int) -> None:
-    """Call the outermost points by name, where no other name is in the way."""
-    places = axes.transLimits.transform(axes.transScale.transform(np.stack([x, y], axis=1)))
-    taken: list[np.ndarray] = []
+    """Call the outermost points by name, to the right or left, where nothing else is in the way."""
+    points = axes.transLimits.transform(axes.transScale.transform(np.stack([x, y], axis=1)))
+    taken = np.empty((0, 2))
     for i in np.argsort(-np.hypot(x, y), kind="stable")[: 2 * names]:
-        place = places[i]
-        clear = all(abs(place[0] - u) > 0.1 or abs(place[1] - v) > 0.035 for u, v in taken)
-        if clear and len(taken) < names:
-            taken.append(place)
-            offset = {"textcoords": "offset points", "va": "center", "fontsize": 8.5}
-            axes.annotate(words[i], (x[i], y[i]), (7, 0), color=style.INK, **offset)
+        for side, align in ((1, "left"), (-1, "right")):
+            middle = points[i] + (0.06 * side, 0)
+            if len(taken) < names and _clear(middle, points, taken):
+                taken = np.vstack([taken, middle])
+                offset: Any = {"textcoords": "offset points", "va": "center", "ha": align}
+                axes.annotate(words[i], (x[i], y[i]), (7 * side, 0), fontsize=8.5, **offset)
+                break
+
+
+def _clear(middle: np.ndarray, points: np.ndarray, taken: np.ndarray) -> bool:
+    """Whether a name in the middle of here covers no point and no other name."""
+    covers = np.abs(points - middle) < (0.05, 0.02)
+    meets = np.abs(taken - middle) < (0.11, 0.035)
+    return not covers.all(axis=1).any() and not meets.all(axis=1).any()

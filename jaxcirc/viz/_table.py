@@ -75,7 +75,7 @@ def _range(row, name: str) -> str:
     return f" <small>[{', '.join(map(_number, ends))}]</small>"
 
 
-def _number(value: float) -> str:
+def _number(value: int | float) -> str:
     return str(value) if isinstance(value, int) else _reading.number(float(value), 3)
 
 

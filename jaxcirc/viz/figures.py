@@ -90,7 +90,7 @@ def node_effects(result: Result, top: int = 20) -> Figure:
     rows = _reading.strongest(result, top)
     figure = Figure(figsize=(12, 1.4 + 0.31 * len(rows)), layout="constrained")
     bars, roles = figure.subplots(1, 2, sharey=True, width_ratios=[1, 1])
-    _draw_nodes(result, rows, bars, roles, width=80)
+    _draw_nodes(result, rows, bars, roles, width=86)
     return figure
 
 
@@ -140,17 +140,17 @@ def discover_picture(result: Result) -> Figure:
     style.heading(heat, "Where it is: attribution patching", MAP_NOTE.format(label=label))
     _panels.draw_faithfulness(curve, result)
     style.heading(curve, f"How much it explains: {_reading.summary(result)}", CURVE_NOTE)
-    _draw_nodes(result, _reading.strongest(result, 20), bars, roles, width=46)
+    _draw_nodes(result, _reading.strongest(result, 20), bars, roles, width=55)
     return figure
 
 
 MAP_NOTE = "estimated {label} of each head and MLP; blue helps, orange works against"
 PLACES = (
-    (0.05, 0.925, 0.93, 0.058),
-    (0.05, 0.5, 0.555, 0.345),
-    (0.05, 0.075, 0.445, 0.31),
-    (0.653, 0.075, 0.16, 0.77),
-    (0.823, 0.075, 0.175, 0.77),
+    (0.045, 0.925, 0.93, 0.058),
+    (0.045, 0.5, 0.515, 0.345),
+    (0.045, 0.075, 0.4, 0.31),
+    (0.607, 0.075, 0.15, 0.77),
+    (0.767, 0.075, 0.23, 0.77),
 )
 """Left, bottom, width, height of: head, map, curve, bars, roles, in shares of the picture."""
 
@@ -196,8 +196,9 @@ def _patch_map(result: Result, effects: np.ndarray, names: tuple[str, ...], note
         return layer_head_map(effects, _patch_title(result), direction=way, label=label, note=note)
     columns = [str(word) for word in result.facts.get("columns") or ()]
     words = columns if len(columns) == effects.shape[1] else list(map(str, range(effects.shape[1])))
-    rows = "" if words is columns else names[1]
+    rows, count = "" if words is columns else names[1], len(words)
     effects, words = _most(effects, words)
+    rows += f" (the {len(words)} strongest of {count})" if len(words) < count else ""
     wide = max(map(len, words)) * 0.085
     size = (max(6.0, min(14.0, 3.6 + wide + 0.32 * len(effects))), 1.7 + 0.31 * len(words))
     figure = Figure(figsize=size, layout="constrained")
@@ -217,7 +218,7 @@ def _patch_bars(result: Result, effects: np.ndarray, names: tuple[str, ...], not
     width = max(6.0, min(14.0, 3.0 + 0.3 * len(effects)))
     figure = Figure(figsize=(width, 4.2), layout="constrained")
     axes = figure.add_subplot()
-    tints = [style.colour(effect, _reading.direction(result)) for effect in effects]
+    tints = [style.colour(effect, _reading.direction(result)) for effect in effects.tolist()]
     x = np.arange(len(effects))
     axes.bar(x, effects, width=0.78, color=tints)
     axes.axhline(0, color=style.MUTED, lw=0.8)

@@ -31,6 +31,7 @@ RC: Any = {
     "font.family": "DejaVu Sans",
     "font.size": 9.5,
     "text.color": INK,
+    "text.parse_math": False,  # a token may be a dollar sign
     "axes.edgecolor": MUTED,
     "axes.labelcolor": INK,
     "axes.labelsize": 9.5,

@@ -5,7 +5,6 @@ import pytest
 
 from jaxcirc.tasks import from_texts
 
-UNTYPED = pytest.mark.usefixtures("untyped")
 PAIR = {
     "clean": ["John met Mary"],
     "corrupt": ["John met Anna"],
@@ -122,11 +121,6 @@ def test_a_span_takes_the_whole_token_that_it_touches(words):
             {"wrong": [[" Oslo", " Paris"]]},
             'pair 0: " Paris" is both answer and wrong: use different words',
         ),
-        pytest.param(
-            {"bos": "yes"},
-            'bos=\'yes\': use bos="model", bos="always" or bos="never"',
-            marks=UNTYPED,
-        ),
         (
             {"bos": "always"},
             "bos='always', but this tokenizer has no BOS token: use bos=\"never\"",
@@ -144,7 +138,6 @@ def test_a_span_takes_the_whole_token_that_it_touches(words):
             {"spans": [{"x": (2, 4)}]},
             "pair 0: span 'x' is tokens 2 to 4: use (start, stop) with 0 <= start < stop <= 3",
         ),
-        pytest.param({"spans": [{"x": (" Mary",)}]}, "span 'x' is (' Mary',): use", marks=UNTYPED),
     ],
 )
 def test_errors_name_the_fix(words, change, message):
@@ -152,6 +145,17 @@ def test_errors_name_the_fix(words, change, message):
         from_texts(words, **PAIR | change)
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.usefixtures("untyped")
+def test_unknown_words(words):
+    with pytest.raises(ValueError) as caught:
+        from_texts(words, **PAIR, bos="yes")
+    assert str(caught.value) == """bos='yes': use bos="model", bos="always" or bos="never\""""
+    with pytest.raises(
+        ValueError, match=r"""span 'x' is \(' Mary',\): use " Mary", \(" Mary", 2\)"""
+    ):
+        from_texts(words, **PAIR, spans=[{"x": (" Mary",)}])
 
 
 def test_the_error_names_the_pair(words):
@@ -164,3 +168,14 @@ def test_an_answer_that_lacks_only_its_space_is_told_so(words):
     words.encode = lambda text: [0, 1] if text == "Mary" else whole(text)
     with pytest.raises(ValueError, match='use a single-token answer, " Mary" with its'):
         from_texts(words, **PAIR | {"answer": ["Mary"]})
+
+
+def test_a_character_of_several_tokens_is_covered_whole(smollm2):
+    _, tokenizer = smollm2
+    clean = "日本語 café 🙂 Zürich end"
+    places = {part: part for part in ("本", "語", "café", "🙂", "Zürich", "end")}
+    pair = [clean], [clean.replace("end", "start")], [" Mary"], [" John"]
+    prompts = from_texts(tokenizer, *pair, spans=[places])
+    for part in places:
+        span = np.asarray(prompts.span(part)[0])
+        assert tokenizer.decode(np.asarray(prompts.clean[0])[span]).strip() == part

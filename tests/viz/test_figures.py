@@ -1,20 +1,23 @@
 """Figures say what the result says: limits centred at 0, every node named, nothing left behind."""
 
+from typing import Any
+
 import matplotlib
 import numpy as np
 import pytest
 from made import DRAWS, HEADS, LAYERS, SIZES, discovered, patched
 from matplotlib.collections import QuadMesh
+from matplotlib.text import Text
 
 from jaxcirc import viz
 
 
-def meshes(figure):
+def meshes(figure) -> list[Any]:
     return [mesh for axes in figure.axes for mesh in axes.findobj(QuadMesh) if mesh.cmap.N > 2]
 
 
 def words(figure):
-    return [text.get_text() for text in figure.findobj(matplotlib.text.Text)]
+    return [text.get_text() for text in figure.findobj(Text)]
 
 
 @pytest.mark.parametrize("scale", [1e-6, 1.0, 300.0])
@@ -80,7 +83,8 @@ def test_picture_fits_its_frame():
     figure = viz.discover_picture(discovered())
     figure.draw_without_rendering()
     for axes in figure.axes:
-        box, frame = axes.get_tightbbox(), figure.bbox
+        box: Any = axes.get_tightbbox()
+        frame = figure.bbox
         assert box.x0 >= frame.x0 and box.x1 <= frame.x1
         assert box.y0 >= frame.y0 and box.y1 <= frame.y1
 
@@ -128,6 +132,7 @@ def test_patch_of_any_axes(axes):
     for mesh in meshes(figure)[:1]:
         assert mesh.norm.vmin == -mesh.norm.vmax
     assert "ioi: patching z" in words(figure)
+    assert ("d_mlp (the 40 strongest of 200)" in words(figure)) == ("d_mlp" in axes)
 
 
 def test_patch_of_three_axes_keeps_the_strongest():
@@ -138,9 +143,11 @@ def test_patch_of_three_axes_keeps_the_strongest():
 
 
 def test_patch_names_positions():
-    columns = [f"word{i}" for i in range(15)]
+    columns = ["$x_1$", *(f"word{i}" for i in range(14))]
     figure = viz.patch_picture(patched("layer", "pos", columns=columns))
-    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == columns
+    labels = figure.axes[0].get_yticklabels()
+    assert [label.get_text() for label in labels] == columns
+    assert not any(label.get_parse_math() for label in labels)
 
 
 def test_wrong_kind_is_told_the_right_call():

@@ -1,0 +1,235 @@
+"""Laws of patching: 4 (AtP is the slope), 8 (causality), 10 (batching and the cone), 11 (traces)."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from cases import here, tiny
+
+from jaxcirc import attribution, patching
+from jaxcirc.patching import Cell
+from jaxcirc.patching._patch import pair, patched
+from jaxcirc.taps import Node, Read, Set, Sites, run
+from jaxcirc.tasks import Prompts, kl, logit_difference, probability
+
+SWEPT = ("resid_pre", "k", "v_at_head", "pattern", "z", "mlp_post", "mlp_out")
+
+
+def pairs(first: int = 4, batch: int = 3, length: int = 7, pads: int = 0) -> Prompts:
+    """Random pairs that differ at column `first`, the first prompt padded by `pads` columns."""
+    rng = np.random.default_rng(0)
+    clean = rng.integers(0, 50, (batch, length))
+    corrupt, mask = clean.copy(), np.ones((batch, length), bool)
+    corrupt[:, first] = (corrupt[:, first] + rng.integers(1, 50, batch)) % 50
+    mask[0, :pads] = False
+    one = jnp.ones((batch, 1))
+    return Prompts(
+        clean=jnp.asarray(clean),
+        corrupt=jnp.asarray(corrupt),
+        mask=jnp.asarray(mask),
+        answers=jnp.asarray(rng.integers(0, 25, (batch, 1))),
+        answer_weights=one,
+        wrongs=jnp.asarray(rng.integers(25, 50, (batch, 1))),
+        wrong_weights=one,
+        spans={"changed": jnp.arange(length)[None] == jnp.full((batch, 1), first)},
+        templates=jnp.arange(batch) % 2,
+    )
+
+
+def by_hand(model, prompts, site, layer, where, metric, direction="noise"):
+    """The oracle: whole runs, one patch at a time, no cone, no batching of patches."""
+    base, source = prompts.clean, prompts.corrupt
+    if direction == "denoise":
+        base, source = source, base
+    _, there = run(model, source, Sites(**{site: Read()}), mask=prompts.mask)
+    value = getattr(there, site)
+    here = (jnp.arange(model.n_layers) == layer).reshape((-1,) + (1,) * (value.ndim - 1))
+    edit = Sites(**{site: Set(value, here & jnp.asarray(where)[None])})
+    patched, _ = run(model, base, edit, mask=prompts.mask, logits_at=-1)
+    plain, _ = run(model, base, mask=prompts.mask, logits_at=-1)
+    return metric(patched, prompts) - metric(plain, prompts)
+
+
+@pytest.mark.parametrize("direction", ["noise", "denoise"])
+@pytest.mark.parametrize("name", ["grouped", "learned", "gemma"])
+def test_sweep_equals_whole_runs_one_at_a_time(name, direction):
+    model, prompts = tiny(name), pairs(pads=2)
+    for site in here(model, SWEPT):
+        effects = patching.sweep(model, prompts, site, logit_difference, direction)
+        last = effects.raw.shape[-1] - 1
+        for cell in [(0,), (2,)] if effects.raw.ndim == 2 else [(0, last), (2, 0)]:
+            axes = patching._sweep.AXES[site]
+            where = np.ones((1,) * len(axes), bool)
+            if len(cell) == 2:
+                axis = axes.index(effects.axes[2])
+                shape = [1] * len(axes)
+                shape[axis] = model.axis_size(effects.axes[2])
+                where = (np.arange(shape[axis]) == cell[1]).reshape(shape)
+            args = (site, cell[0], where, logit_difference, direction)
+            expected = by_hand(model, prompts, *args)
+            np.testing.assert_allclose(effects.raw[(slice(None), *cell)], expected, atol=2e-4)
+
+
+def test_a_source_equal_to_the_base_has_no_effect_bitwise():
+    prompts = pairs()
+    same = jax.tree.map(lambda x: x, prompts)
+    same = Prompts(**{**vars(same), "corrupt": same.clean})
+    effects = patching.sweep(tiny("grouped"), same, "z")
+    np.testing.assert_array_equal(effects.raw, 0)
+
+
+@pytest.mark.parametrize("name", ["grouped", "parallel", "capped"])
+def test_positions_before_the_first_difference_have_effect_exactly_0(name):
+    """Within one executable: the cone is made to begin at column 0, so that nothing is left out."""
+    model, prompts = tiny(name), pairs(first=4)
+    metrics = (("metric", logit_difference),)
+    runs = pair(
+        model, prompts, first=0, sites=("resid_pre",), metrics=metrics, direction="noise"
+    )
+    cells = [Cell("resid_pre", 1, (("pos", column),)) for column in range(7)]
+    picks = patching._patch.picks_of(cells, 7, runs, None, 0)
+    effects = np.asarray(patched(model, runs, picks, metrics=metrics)["metric"])
+    np.testing.assert_array_equal(effects[:4], 0)
+    assert (effects[4:] != 0).all()
+
+
+def test_by_position_finds_the_same_as_whole_runs():
+    model, prompts = tiny("grouped"), pairs(first=2)
+    effects = patching.sweep(model, prompts, "resid_post", by=("pos",))
+    assert effects.axes == ("example", "layer", "pos")
+    np.testing.assert_array_equal(effects.raw[:, :, :2], 0)
+    for layer, column in ((0, 2), (1, 4), (2, 6)):
+        where = (np.arange(7) == column)[None, :, None]
+        expected = by_hand(model, prompts, "resid_post", layer, where, logit_difference)
+        np.testing.assert_allclose(effects.raw[:, layer, column], expected, atol=2e-4)
+
+
+def test_the_whole_stream_restores_the_source():
+    """Patching resid_pre at every position recovers 1, at any layer."""
+    effects = patching.sweep(tiny("grouped"), pairs(pads=1), "resid_pre", direction="denoise")
+    for layer in range(3):
+        np.testing.assert_allclose(effects.raw[:, layer], effects.source - effects.base, atol=1e-4)
+
+
+def test_denoising_is_noising_the_other_way_round():
+    prompts = pairs()
+    swapped = Prompts(**{**vars(prompts), "clean": prompts.corrupt, "corrupt": prompts.clean})
+    forth = patching.sweep(tiny("grouped"), prompts, "z", direction="denoise")
+    back = patching.sweep(tiny("grouped"), swapped, "z", direction="noise")
+    np.testing.assert_allclose(forth.raw, back.raw, atol=1e-5)
+    np.testing.assert_allclose(forth.importance, -back.importance, atol=1e-5)
+
+
+def test_all_heads_together_are_the_attention_output():
+    model, prompts = tiny("grouped"), pairs()
+    together = patching.sweep(model, prompts, "z", by=())
+    np.testing.assert_allclose(together.raw, patching.sweep(model, prompts, "attn_out").raw, atol=1e-4)
+
+
+def test_small_chunks_and_single_examples_give_the_same_effects():
+    model, prompts = tiny("grouped"), pairs(batch=5)
+    whole = patching.sweep(model, prompts, "z").raw
+    np.testing.assert_allclose(patching.sweep(model, prompts, "z", memory=1).raw, whole, atol=1e-4)
+    apart = jnp.concatenate([patching.sweep(model, prompts.take([i]), "z").raw for i in range(5)])
+    np.testing.assert_allclose(apart, whole, atol=1e-4)
+
+
+def test_prompts_of_several_suffixes_keep_their_order():
+    model = tiny("grouped")
+    parts = [pairs(first=first, batch=2) for first in (1, 5, 3, 6, 2)]
+    mixed = jax.tree.map(lambda *xs: jnp.concatenate(xs), *parts)
+    expected = jnp.concatenate([patching.sweep(model, part, "z").raw for part in parts])
+    np.testing.assert_allclose(patching.sweep(model, mixed, "z").raw, expected, atol=1e-4)
+
+
+def test_chosen_nodes_have_the_effects_of_the_sweep():
+    model, prompts = tiny("grouped"), pairs()
+    nodes = [Node("mlp_out", 2), Node("z", 0, 3), Node("z", 2, 1), Node("mlp_out", 0)]
+    found = patching.patch(model, prompts, nodes).raw
+    heads, mlps = (patching.sweep(model, prompts, site).raw for site in ("z", "mlp_out"))
+    expected = jnp.stack([mlps[:, 2], heads[:, 0, 3], heads[:, 2, 1], mlps[:, 0]], axis=1)
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+def test_a_span_is_the_same_as_its_position():
+    model, prompts = tiny("grouped"), pairs(first=4)
+    span = patching.sweep(model, prompts, "resid_mid", pos="changed").raw
+    column = patching.sweep(model, prompts, "resid_mid", by=("pos",)).raw[:, :, 4]
+    np.testing.assert_allclose(span, column, atol=1e-4)
+
+
+def test_several_metrics_share_a_sweep():
+    model, prompts = tiny("grouped"), pairs()
+    both = patching.sweep(model, prompts, "z", {"p": probability, "ld": logit_difference, "kl": kl})
+    np.testing.assert_allclose(both["ld"].raw, patching.sweep(model, prompts, "z").raw, atol=1e-5)
+    np.testing.assert_allclose(both["kl"].base, 0, atol=1e-6)
+    assert both["kl"].sign == 1.0 and both["p"].sign == -1.0
+
+
+@pytest.mark.parametrize("name", ["grouped", "learned", "parallel", "gemma", "attention"])
+def test_attribution_is_the_slope_of_the_exact_dial(name):
+    """In float64, exact patching by a fraction h of the way, over h, tends to AtP."""
+    with jax.enable_x64(True), jax.numpy_dtype_promotion("standard"):
+        model, prompts, h = tiny(name, jnp.float64), pairs(pads=1), 1e-6
+        for site in here(model, ("z", "mlp_out", "k", "pattern")):
+            scores = getattr(attribution.nodes(model, prompts, sites=(site,)).raw, site)
+            reads = Sites(**{site: Read()})
+            ends = [
+                getattr(run(model, t, reads, mask=prompts.mask)[1], site)
+                for t in (prompts.clean, prompts.corrupt)
+            ]
+            axis = 1 + patching._sweep.AXES[site].index(
+                next((a for a in patching._sweep.AXES[site] if "head" in a), "d_model")
+            )
+            for layer in (0, model.n_layers - 1):
+                index = [slice(None)] * ends[0].ndim
+                index[0] = layer
+                if scores.ndim == 3:
+                    index[axis] = 1
+                moved = ends[0].at[tuple(index)].add(h * (ends[1] - ends[0])[tuple(index)])
+                edit = Sites(**{site: Set(jnp.where(moved == ends[0], jnp.nan, moved), moved != ends[0])})
+                values = [
+                    logit_difference(run(model, prompts.clean, e, mask=prompts.mask, logits_at=-1)[0], prompts)
+                    for e in (edit, Sites())
+                ]
+                slope = (values[0] - values[1]) / h
+                found = scores[:, layer, 1] if scores.ndim == 3 else scores[:, layer]
+                np.testing.assert_allclose(found, slope, rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["grouped", "gemma", "learned"])
+def test_attribution_is_the_same_with_and_without_the_cone(name):
+    model, prompts = tiny(name), pairs(pads=2)
+    sites = here(model, ("z", "mlp_out", "k", "resid_pre"))
+    options = {"sites": sites, "by": ("head", "pos")}
+    cone = attribution.nodes(model, prompts, **options)
+    full = attribution.nodes(model, prompts, causal_cone=False, **options)
+    for site in sites:
+        assert getattr(cone.raw, site).shape == getattr(full.raw, site).shape
+        np.testing.assert_allclose(getattr(cone.raw, site), getattr(full.raw, site), atol=1e-4)
+
+
+def test_attribution_of_the_last_layer_is_exact_for_a_metric_linear_in_logits():
+    """Without a final norm nothing between the last MLP and the logits bends."""
+    model, prompts = tiny("attention"), pairs()
+    scores = attribution.nodes(model, prompts, sites=("attn_out",)).raw.attn_out
+    exact = patching.sweep(model, prompts, "attn_out").raw
+    np.testing.assert_allclose(scores[:, -1], exact[:, -1], atol=1e-4)
+
+
+def test_one_trace_per_suffix():
+    """Layers, heads, chunks and other prompts of the same shape reuse one executable."""
+    model = tiny("grouped")
+    patching.sweep(model, pairs(first=4), "z")
+    before = patched._cache_size(), pair._cache_size()
+    patching.sweep(model, pairs(first=4).swap(), "z")
+    assert (patched._cache_size(), pair._cache_size()) == before
+    patching.sweep(model, pairs(first=2), "z")
+    assert (patched._cache_size(), pair._cache_size()) == (before[0] + 1, before[1] + 1)
+
+
+def test_position_sweeps_take_at_most_four_traces():
+    model = tiny("grouped")
+    before = patched._cache_size()
+    patching.sweep(model, pairs(first=0), "resid_post", by=("pos",))
+    assert patched._cache_size() - before <= 4
