@@ -155,7 +155,9 @@ class Parity:
     def __call__(self) -> None:
         report = models.parity(self.model)
         rows = [dataclasses.asdict(row) for row in report.rows]
-        console.print(_rich_table(f"parity of {report.model} ({report.made_by})", rows, tuple(rows[0])))
+        console.print(
+            _rich_table(f"parity of {report.model} ({report.made_by})", rows, tuple(rows[0]))
+        )
         for precision in ("highest", "default"):
             console.print(
                 f"largest logit difference at {precision} precision: {report.worst(precision):.2e}"
@@ -233,7 +235,8 @@ def _print_discover(result: experiments.Result) -> None:
     clean, corrupt = result.numbers["clean"], result.numbers["corrupt"]
     console.print(
         f"[bold]{result.task}[/] on {result.facts['model']}, {result.facts['prompts']} prompts:"
-        f" {result.facts['metric'].replace('_', ' ')} {_number(clean)} clean, {_number(corrupt)} corrupt"
+        f" {result.facts['metric'].replace('_', ' ')} {_number(clean)} clean, {_number(corrupt)}"
+        " corrupt"
     )
     _print_rows(result, "ten heads", ("node", "exact", "atp", "importance", "lens"), 10, "z")
     rows = [
@@ -281,6 +284,6 @@ def _write(result: experiments.Result, out: Path) -> None:
     paths = viz.write(result, folder)
     seconds = result.seconds
     console.print(
-        f"{seconds['total']:.1f} s, of which {seconds['compile']:.1f} s compiling; written to {folder}:"
-        f" {', '.join(path.name for path in paths)}"
+        f"{seconds['total']:.1f} s, of which {seconds['compile']:.1f} s compiling; written to"
+        f" {folder}: {', '.join(path.name for path in paths)}"
     )

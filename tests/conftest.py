@@ -1,4 +1,5 @@
-"""Shared fixtures: one table of models, and the real one. `--beartype` checks every shape annotation."""
+"""Shared fixtures: one table of models, and the real one. `--beartype` checks every shape
+annotation."""
 
 import jax
 import pytest

@@ -1,8 +1,8 @@
 """The head lens: what each component writes to the answer directly, and how each head attends.
 
 Direct logit attribution and logit lens with the final norm's scale held; previous-token, duplicate
-and induction scores on repeated random tokens (Olsson et al. 2022, arXiv 2209.11895); copying scores
-(Wang et al. 2022, arXiv 2211.00593, section 3.1). May import `taps`, `tasks`.
+and induction scores on repeated random tokens (Olsson et al. 2022, arXiv 2209.11895); copying
+scores (Wang et al. 2022, arXiv 2211.00593, section 3.1). May import `taps`, `tasks`.
 """
 
 from functools import partial
@@ -19,9 +19,9 @@ from ..tasks import Metric, Prompts, logit_difference, with_reference
 class Direct(eqx.Module):
     """What every component adds to a metric straight through the unembedding, per example.
 
-    `heads` (example, layer, head), `mlps` (example, layer), `embed` (example): for a metric linear in
-    logits they sum to `total` up to biases. `lens` (example, layer): the metric read off the stream
-    after each layer (logit lens).
+    `heads` (example, layer, head), `mlps` (example, layer), `embed` (example): for a metric linear
+    in logits they sum to `total` up to biases. `lens` (example, layer): the metric read off the
+    stream after each layer (logit lens).
     """
 
     heads: Float[Array, "example layer head"]
@@ -58,7 +58,8 @@ def _direct(model, prompts: Prompts, *, metric: Metric) -> Direct:
 
 
 def direct(model, prompts: Prompts, metric: Metric = logit_difference) -> Direct:
-    """Direct logit attribution by head, MLP and embedding, and the logit lens, at the last position.
+    """Direct logit attribution by head, MLP and embedding, and the logit lens, at the last
+    position.
 
     - `metric`: its slope at the clean logits is what the components are projected on.
 
@@ -71,7 +72,8 @@ def direct(model, prompts: Prompts, metric: Metric = logit_difference) -> Direct
 
 
 class HeadScores(eqx.Module):
-    """How every head attends on twice-repeated random tokens, Float[layer head] each, from 0 to 1."""
+    """How every head attends on twice-repeated random tokens, Float[layer head] each, from 0 to
+    1."""
 
     previous: Float[Array, "layer head"]
     duplicate: Float[Array, "layer head"]
@@ -105,8 +107,8 @@ def attention(
 ) -> Float[Array, "span layer head"]:
     """Mean attention from one span to others, of every head, on the clean prompts.
 
-    - `dest`: Bool[batch pos]; `src`: Bool[span batch pos]. Attention is summed over sources and averaged
-      over destinations and prompts.
+    - `dest`: Bool[batch pos]; `src`: Bool[span batch pos]. Attention is summed over sources and
+      averaged over destinations and prompts.
     """
     edits = Sites(pattern=Read())
     _, records = run(model, prompts.clean, edits, mask=prompts.mask, layers=model.n_layers)
@@ -120,8 +122,9 @@ def copying(
 ) -> tuple[Float[Array, "layer head"], Float[Array, "layer head"]]:
     """How often a head's OV circuit raises, or lowers, the very token it reads.
 
-    Each token's stream after the first block (alone in its context) goes through the head's values and
-    output and the unembedding: the share of tokens among the `top` logits, and among the bottom ones.
+    Each token's stream after the first block (alone in its context) goes through the head's values
+    and output and the unembedding: the share of tokens among the `top` logits, and among the
+    bottom ones.
 
     >>> copies, suppresses = copying(model, name_ids)
     """

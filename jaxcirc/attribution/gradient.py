@@ -1,8 +1,8 @@
 r"""Attribution patching: the slope of every dial at the base run, in one backward pass.
 
-Nanda 2023, "Attribution Patching"; Syed, Rager & Conmy 2023 (arXiv 2310.10348), eq. 2. First order: it
-is exact where the metric is linear in the site, and misses what saturates (`patching.sweep` is the
-truth it estimates). May import `taps`, `tasks`.
+Nanda 2023, "Attribution Patching"; Syed, Rager & Conmy 2023 (arXiv 2310.10348), eq. 2. First
+order: it is exact where the metric is linear in the site, and misses what saturates
+(`patching.sweep` is the truth it estimates). May import `taps`, `tasks`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,7 +21,8 @@ from ..tasks import Metrics, Prompts, ends, logit_difference, name_metrics, sign
 
 
 class Scores(eqx.Module):
-    """First-order effects of every cell of some sites, per example; same sign and units as `Effects`.
+    """First-order effects of every cell of some sites, per example; same sign and units as
+    `Effects`.
 
     `raw` is a table of arrays, each (example, layer, *axes); the sites are also attributes:
     `scores.z` is `scores.raw.z`. `importance` is positive where the component helps.
@@ -62,8 +63,8 @@ def nodes(
     $$\mathrm{raw} = (a_{\text{source}} - a_{\text{base}}) \cdot \nabla_a m(\text{base})$$
 
     - `metric`: one metric, or a dictionary of several, which share the forward passes.
-    - `sites`: per-layer sites. `by`: axes kept besides the layer; the others are summed. "head" stands
-      for the head axis of each site, true key/value heads included.
+    - `sites`: per-layer sites. `by`: axes kept besides the layer; the others are summed. "head"
+      stands for the head axis of each site, true key/value heads included.
     - `causal_cone`: run only what comes after the first column that differs. `remat`: as for `run`.
     - `batch`: examples in one compiled call.
 

@@ -2,7 +2,8 @@
 
 Wang et al. 2022 (arXiv 2211.00593), section 4; Marks et al. 2024 (arXiv 2403.19647), section 3.3. A
 node outside the circuit takes its mean over the corrupt prompts of the same template, position by
-position; each prompt's first token (a sink) and padding keep their value. May import `taps`, `tasks`.
+position; each prompt's first token (a sink) and padding keep their value. May import `taps`,
+`tasks`.
 """
 
 import itertools
@@ -40,8 +41,8 @@ def means(model, prompts: Prompts, reference: Prompts | None = None) -> Means:
     missing = sorted(set(_keys(prompts)) - set(keys))
     if missing:
         raise ValueError(
-            f"no reference prompt has template {missing[0][0]} at {missing[0][1]} tokens: draw more,"
-            " as in means(model, prompts, reference=ioi(tokenizer, n=256, seed=1))"
+            f"no reference prompt has template {missing[0][0]} at {missing[0][1]} tokens: draw"
+            " more, as in means(model, prompts, reference=ioi(tokenizer, n=256, seed=1))"
         )
     groups = jnp.asarray([keys[key] for key in _keys(reference)])
     sites = tuple(site for site in SITES if site in model.sites())
@@ -108,8 +109,8 @@ class Curve(eqx.Module):
     """Faithfulness and completeness of nested circuits, beside random sets of the same sizes.
 
     `faithfulness[i]` is that of the first `sizes[i]` nodes; `complement[i]` that of everything else
-    (completeness: it should fall to 0). `random` holds one mean per size and draw. `full` and `empty`
-    are the metric with nothing and with everything ablated, Float[example].
+    (completeness: it should fall to 0). `random` holds one mean per size and draw. `full` and
+    `empty` are the metric with nothing and with everything ablated, Float[example].
     """
 
     sizes: tuple[int, ...] = eqx.field(static=True)
@@ -141,8 +142,8 @@ def evaluate(
     - `ranked`: nodes at the sites "z" and "mlp_out", best first. `sizes`: how many of them to keep.
     - `ablation`: what `means` returned. `draws`: random sets for each size.
 
-    Returns `Curve`, its intervals bootstrapped over templates. Raises `ValueError` if the model does no
-    better whole than ablated.
+    Returns `Curve`, its intervals bootstrapped over templates. Raises `ValueError` if the model
+    does no better whole than ablated.
 
     >>> evaluate(model, prompts, nodes, (5, 20), ablation=means(model, prompts)).faithfulness
     """

@@ -33,8 +33,9 @@ class Result:
     - `kind`: which experiment ("discover", "patch", ...); `task`: on which task.
     - `numbers`: every scalar found, with interval and count. `table`: rows to print and to save.
     - `arrays`: by name; `axes`: the axis names of each.
-    - `facts`: provenance (model and its sha256, dtype, precision, processing, bos, device, seed, prompt
-      hash, versions) and settings. `seconds`: compile and run apart. `notes`: what a reader must know.
+    - `facts`: provenance (model and its sha256, dtype, precision, processing, bos, device, seed,
+      prompt hash, versions) and settings. `seconds`: compile and run apart. `notes`: what a reader
+      must know.
     """
 
     kind: str

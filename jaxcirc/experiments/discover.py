@@ -1,8 +1,8 @@
 """`jaxcirc discover ioi`: the node circuit of a task, with what each head does.
 
 On SmolLM2-135M with the default 32 prompts: about a minute on two cores, and half of that with warm
-caches. Expect a clean logit difference of 3 to 4, a corrupt one of about the same size with the other
-sign, and AtP that correlates above 0.9 with exact patching over the verified nodes.
+caches. Expect a clean logit difference of 3 to 4, a corrupt one of about the same size with the
+other sign, and AtP that correlates above 0.9 with exact patching over the verified nodes.
 """
 
 from collections.abc import Callable, Sequence
@@ -75,9 +75,9 @@ def discover_task(
 def head_lens(model, prompts: Prompts, seed: int = 0) -> dict[str, np.ndarray]:
     """Everything the lens says of each head, by name: Float[layer head] each.
 
-    "direct" (to the logit difference), "previous", "duplicate", "induction" (on random tokens), "copies"
-    and "suppresses" (its OV circuit on the answers), and attention between the spans that the prompts
-    have, such as "end>IO".
+    "direct" (to the logit difference), "previous", "duplicate", "induction" (on random tokens),
+    "copies" and "suppresses" (its OV circuit on the answers), and attention between the spans that
+    the prompts have, such as "end>IO".
     """
     ours = attribution.direct(model, prompts)
     general = attribution.head_scores(model, jax.random.key(seed))
@@ -102,7 +102,8 @@ def head_lens(model, prompts: Prompts, seed: int = 0) -> dict[str, np.ndarray]:
 
 
 def describe(lens: dict[str, np.ndarray], node: Node) -> str:
-    """What the lens says of a head, in words: where it looks, what it does there, what it writes."""
+    """What the lens says of a head, in words: where it looks, what it does there, what it
+    writes."""
     if node.site != "z":
         return ""
 
@@ -178,8 +179,8 @@ def _arrays(circuit: circuits.NodeCircuit, lens: dict[str, np.ndarray]):
 def _notes(circuit: circuits.NodeCircuit, table: Sequence[Row]) -> list[str]:
     heads = [row for row in table if row["site"] == "z"]
     return [
-        f"AtP correlates {circuit.correlation():.3f} with exact patching over {len(table)} verified nodes"
-        f" ({len(heads)} heads).",
-        "Ablation: mean by position over corrupt prompts of the same template; first tokens kept.",
-        "Nodes were preselected by the size of their AtP score: one that AtP scores near 0 is missed.",
+        f"AtP correlates {circuit.correlation():.3f} with exact patching over {len(table)} verified"
+        f" nodes ({len(heads)} heads).",
+        "Ablation: mean by position over corrupt prompts of a template; first tokens kept.",
+        "Nodes are preselected by the size of their AtP score: what AtP scores near 0 is missed.",
     ]

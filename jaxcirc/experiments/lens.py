@@ -1,4 +1,5 @@
-"""`jaxcirc lens "The capital of France is"`: what layers and heads say of the next token. Seconds."""
+"""`jaxcirc lens "The capital of France is"`: what layers and heads say of the next token.
+Seconds."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -24,7 +25,8 @@ class LensReport:
 
 
 def lens_text(model, tokenizer, text: str, *, bos: Bos = "model", top: int = 10) -> LensReport:
-    """Logit lens by layer, and the heads that write most to the predicted token against the runner-up.
+    """Logit lens by layer, and the heads that write most to the predicted token against the
+    runner-up.
 
     - `text`: whose next token is looked at. `top`: heads to list.
 
@@ -81,7 +83,9 @@ def _layers(tokenizer, logits, best: int) -> list[Row]:
             "probability": float(row.max()),
             f"rank of {tokenizer.decode([best])!r}": int(rank) + 1,
         }
-        for layer, (row, rank) in enumerate(zip(np.asarray(chances), np.asarray(ranks), strict=True))
+        for layer, (row, rank) in enumerate(
+            zip(np.asarray(chances), np.asarray(ranks), strict=True)
+        )
     ]
 
 
@@ -99,7 +103,10 @@ def _heads(model, tokenizer, prompts: Prompts, ids: Sequence[int], top: int) -> 
                 "direct": float(lens["direct"][layer, head]),
                 "looks at": f"{tokenizer.decode([ids[source]])!r} at {source}",
                 "attention": float(last[layer, head, source]),
-                **{name: float(lens[name][layer, head]) for name in ("previous", "induction", "copies")},
+                **{
+                    name: float(lens[name][layer, head])
+                    for name in ("previous", "induction", "copies")
+                },
             }
         )
     return rows

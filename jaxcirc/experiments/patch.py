@@ -31,8 +31,8 @@ def patch_task(
 ) -> Result:
     """Exact patching of a site as a `Result`: mean effects with intervals, clustered by template.
 
-    Arguments as for `jaxcirc.patching.sweep`; `metric` by name; `columns` label the positions in figures.
-    Its array "effects" has the axes ("layer", *by), "examples" one more in front.
+    Arguments as for `jaxcirc.patching.sweep`; `metric` by name; `columns` label the positions in
+    figures. Its array "effects" has the axes ("layer", *by), "examples" one more in front.
 
     >>> patch_task(model, ioi(tokenizer), site="resid_pre", by=("pos",)).arrays["effects"]
     """
@@ -56,9 +56,7 @@ def patch_task(
         axes={"effects": effects.axes[1:], "examples": effects.axes},
         facts=facts_of(model, prompts, direction=direction, seed=seed, **settings, **labels),
         seconds=seconds,
-        notes=[
-            f"raw = metric(patched) - metric(base), direction {direction}; importance: positive helps."
-        ],
+        notes=[f"raw = metric(patched) - metric(base), {direction}; importance: positive helps."],
     )
 
 

@@ -1,7 +1,7 @@
 """`LM`: a decoder as a pytree of arrays, built from parts, with every layer stacked.
 
-One class serves every family; a family is a table that says which parts it has and where its weights
-come from. May import `taps` and `nn`.
+One class serves every family; a family is a table that says which parts it has and where its
+weights come from. May import `taps` and `nn`.
 """
 
 import dataclasses
@@ -20,8 +20,8 @@ from ..taps import Sites, Taps, Timeline, take_layer
 class Config:
     """What a model is and where it came from; recorded in every result.
 
-    `bos` is the model's own habit ("always" or "never"); `sha256` is of the file its weights came from;
-    `processing` says what was done to them ("raw": nothing).
+    `bos` is the model's own habit ("always" or "never"); `sha256` is of the file its weights came
+    from; `processing` says what was done to them ("raw": nothing).
     """
 
     name: str
@@ -112,12 +112,13 @@ class LM(eqx.Module):
         apart = {"q_in", "k_in", "v_in"} & set(asked)
         if apart and {"attn_norm_scale", "attn_normed"} & set(asked):
             raise ValueError(
-                f"{sorted(apart)[0]!r} gives each reader its own norm: tap attn_in with attn_normed, or"
-                " the readers without it"
+                f"{sorted(apart)[0]!r} gives each reader its own norm: tap attn_in with attn_normed,"
+                " or the readers without it"
             )
 
     def embedding(self, tokens: Tokens, positions: Int[Array, "batch pos"], tap: Taps) -> Resid:
-        """The residual stream before the first block; a token outside the vocabulary becomes NaN."""
+        """The residual stream before the first block; a token outside the vocabulary becomes
+        NaN."""
         x = self.embed.at[tokens].get(mode="fill", fill_value=jnp.nan)
         if self.embed_scale != 1.0:
             x = x * jnp.asarray(self.embed_scale, x.dtype)
@@ -145,7 +146,8 @@ class LM(eqx.Module):
 
 
 def cast(model: LM, dtype: jnp.dtype) -> LM:
-    """The model with its floating-point weights in another dtype; rotary frequencies stay float32."""
+    """The model with its floating-point weights in another dtype; rotary frequencies stay
+    float32."""
     frequencies = None if model.blocks.attn.rotary is None else model.blocks.attn.rotary.inv_freq
 
     def convert(leaf):

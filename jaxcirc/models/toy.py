@@ -34,8 +34,8 @@ def toy(
 ) -> LM:
     """A random decoder. Weights are drawn so that every part matters: norm gains differ from 1.
 
-    - `norm`: "rms", "layer" or None. `positions`: "rotary", "learned" or "none". `d_mlp` None: attention
-      only. `window` applies to even layers.
+    - `norm`: "rms", "layer" or None. `positions`: "rotary", "learned" or "none". `d_mlp` None:
+      attention only. `window` applies to even layers.
 
     >>> model = jaxcirc.models.toy(jax.random.key(0), n_layers=2, parallel=True)
     """

@@ -15,6 +15,9 @@ Stream = Float[Array, "batch pos d_model"]
 Query = Float[Array, "batch pos head d_head"]
 Key = Float[Array, "batch src kv_head d_head"]
 
+FUSED = (jnp.float32, jnp.bfloat16)
+"""The fused kernel takes its softmax in float32, and has no float16 on CPU."""
+
 
 class Attention(eqx.Module):
     """softmax(q k^T scale) v, summed over heads through W_O.
@@ -51,11 +54,10 @@ class Attention(eqx.Module):
             k = jnp.concatenate([take_layer(cache.keys, layer).astype(k.dtype), k], axis=1)
             v = jnp.concatenate([take_layer(cache.values, layer).astype(v.dtype), v], axis=1)
         mask = visible(time.positions, time.mask, cache, self.causal, self.window)
-        explicit = tap.wants("scores", "pattern", "k_at_head", "v_at_head")
-        if explicit or self.soft_cap is not None:
+        apart = tap.wants("scores", "pattern", "k_at_head", "v_at_head")
+        if apart or self.soft_cap is not None or q.dtype not in FUSED:
             return tap("z", self._attend(q, k, v, mask, tap))
-        fused = jax.nn.dot_product_attention(q, k, v, mask=mask, scale=self.scale)
-        return tap("z", fused)
+        return tap("z", jax.nn.dot_product_attention(q, k, v, mask=mask, scale=self.scale))
 
     def _turn(self, x: Array, norm: AbstractNorm | None, name: str, time: Timeline, tap: Taps):
         x = x if norm is None else norm(x, tap, f"{name}_norm_scale")

@@ -15,9 +15,9 @@ Stream = Float[Array, "batch pos d_model"]
 class Block(eqx.Module):
     """resid_mid = resid_pre + attn(norm(resid_pre)); resid_post = resid_mid + mlp(norm(resid_mid)).
 
-    In a parallel block the MLP reads resid_pre and there is no resid_mid; with `mlp_norm` None it then
-    shares attention's norm. `mlp` None makes an attention-only block. Post-norms act on what is
-    added to the stream.
+    In a parallel block the MLP reads resid_pre and there is no resid_mid; with `mlp_norm` None it
+    then shares attention's norm. `mlp` None makes an attention-only block. Post-norms act on what
+    is added to the stream.
     """
 
     attn: Attention

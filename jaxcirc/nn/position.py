@@ -8,8 +8,8 @@ from jaxtyping import Array, Float, Int
 class Rotary(eqx.Module):
     """Rotate pairs of coordinates by position * inv_freq (RoFormer, arXiv 2104.09864, eq. 34).
 
-    The first 2 * len(inv_freq) coordinates of a head turn, the rest pass. Pairs are (i, i + half), as
-    in Hugging Face's layout, or neighbours (2i, 2i + 1) when `interleaved`.
+    The first 2 * len(inv_freq) coordinates of a head turn, the rest pass. Pairs are (i, i + half),
+    as in Hugging Face's layout, or neighbours (2i, 2i + 1) when `interleaved`.
     """
 
     inv_freq: Float[Array, "*layer half"]

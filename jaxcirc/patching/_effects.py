@@ -14,7 +14,8 @@ class Effects(eqx.Module):
     """Effects of patching the cells of one site, per example.
 
     - `raw`: metric(patched) - metric(base), axes `axes` = ("example", "layer", ...).
-    - `base`, `source`: Float[example], the metric on the run patched into and on the run patched from.
+    - `base`, `source`: Float[example], the metric on the run patched into and on the run patched
+      from.
     - `templates`: Int[example], the clusters of every interval.
     - `sign`: of `importance`, by direction and metric.
     """

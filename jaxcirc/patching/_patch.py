@@ -1,7 +1,9 @@
-"""Exact patching of any cells, in compiled chunks through the causal cone. May import `taps`, `tasks`.
+"""Exact patching of any cells, in compiled chunks through the causal cone. May import `taps`,
+`tasks`.
 
-A chunk holds picks (cells to patch), vmapped, and one row with nothing patched, which is subtracted:
-base and patched values come from one executable, so an effect that must be zero is zero.
+A chunk holds picks (cells to patch), vmapped, and one row with nothing patched, which is
+subtracted: base and patched values come from one executable, so an effect that must be zero is
+zero.
 """
 
 from collections.abc import Iterator, Sequence
@@ -78,7 +80,9 @@ def pair(
         both = jnp.concatenate([suffix.tokens, source[:, first:]])
         logits, records = suffix.twice().run(model, reads, both, logits_at=-1)
         at_base, at_source = jnp.split(logits, 2)
-        here, there = (jax.tree.map(lambda x, i=i: jnp.split(x, 2, axis=1)[i], records) for i in (0, 1))
+        here, there = (
+            jax.tree.map(lambda x, i=i: jnp.split(x, 2, axis=1)[i], records) for i in (0, 1)
+        )
     else:
         at_base, here = suffix.run(model, reads, logits_at=-1)
         own = cone(model, source, prompts.mask, first)

@@ -1,8 +1,8 @@
 """`sweep` and `patch`: exact activation patching over every cell of a site, or over chosen nodes.
 
 Zhang & Nanda 2023 (arXiv 2309.16042), section 2; directions after Heimersheim & Nanda 2024
-(arXiv 2404.15255). Each patch resumes at its layer and reruns only what comes after the first column
-that can change. May import `taps` and `tasks`.
+(arXiv 2404.15255). Each patch resumes at its layer and reruns only what comes after the first
+column that can change. May import `taps` and `tasks`.
 """
 
 import itertools
@@ -50,12 +50,13 @@ def sweep(
     - `prompts`: pairs of equal length, padded on the left. `site`: any per-layer site.
     - `metric`: `metric(logits [batch vocab], prompts) -> [batch]`, or a dictionary of several.
     - `by`: axes to resolve besides the layer (default the head axis, if there is one): `("pos",)`,
-      `("pos", "head")`, `("d_mlp",)`, `("head", "dest", "src")`, ... What is not named is patched whole.
+      `("pos", "head")`, `("d_mlp",)`, `("head", "dest", "src")`, ... What is not named is patched
+      whole.
     - `pos`: the name of a span to patch in (default: all positions).
     - `layers`: some layers only. `memory`: bytes that a compiled chunk may take.
 
-    Returns `Effects` with axes ("example", "layer", *by), or a dictionary of them. Raises `ValueError`
-    for a site or layer the model lacks, an axis the site lacks, or an unknown span.
+    Returns `Effects` with axes ("example", "layer", *by), or a dictionary of them. Raises
+    `ValueError` for a site or layer the model lacks, an axis the site lacks, or an unknown span.
 
     >>> effects = jaxcirc.patching.sweep(model, prompts, site="z")
     >>> effects.mean().shape                                                   # [layer head]
@@ -100,8 +101,8 @@ def patch(
 ) -> Any:
     """Patch chosen nodes, one at a time, exactly; the nodes may belong to different sites.
 
-    Arguments as for `sweep`. Returns `Effects` with axes ("example", "node"), in the nodes' order, or a
-    dictionary of them.
+    Arguments as for `sweep`. Returns `Effects` with axes ("example", "node"), in the nodes' order,
+    or a dictionary of them.
 
     >>> patch(model, prompts, [Node("z", 23, 3), Node("mlp_out", 5)]).mean()
     """

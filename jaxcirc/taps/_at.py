@@ -84,8 +84,8 @@ def at(
 
     - `site`: a name of `AXES`, or TransformerLens's string (`"blocks.3.attn.hook_z"`).
     - `layer`, `head`: an int or several. `index`: along the last axis (neurons, coordinates).
-    - `pos` (`dest` and `src` at scores and patterns): an int (negative counts from the end), several, a
-      span's name, or Bool[batch pos].
+    - `pos` (`dest` and `src` at scores and patterns): an int (negative counts from the end),
+      several, a span's name, or Bool[batch pos].
 
     >>> at("z", layer=23, head=3, pos="S2").set(0) | at("mlp_out", layer=5).mix(v, 0.5)
     """
@@ -96,8 +96,8 @@ def at(
 def resolve(edits: Edits, model: Any, prompts: HasSpans | None = None) -> Sites:
     """The table of edits for a model: `Sites` for `run`.
 
-    Several edits of one site compose in the order in which they were said. Raises `ValueError` for a
-    site the model lacks, a layer, head or position out of range, and an unknown span.
+    Several edits of one site compose in the order in which they were said. Raises `ValueError` for
+    a site the model lacks, a layer, head or position out of range, and an unknown span.
 
     >>> run(model, prompts.clean, resolve(at("z", layer=3, head=1).set(0), model, prompts))
     """

@@ -29,8 +29,8 @@ def generate(
     """Continue prompts by n tokens with activations rewritten.
 
     - `tokens`: Int[batch pos], padded on the left where `mask` (Bool[batch pos]) is False.
-    - `edits`: act on the prompt and on every new token, or with `during="prompt"` on the prompt alone
-      (edits with a position axis of the prompt's length need that).
+    - `edits`: act on the prompt and on every new token, or with `during="prompt"` on the prompt
+      alone (edits with a position axis of the prompt's length need that).
     - `key`, `temperature`: sampling; greedy at temperature 0 or without a key.
 
     Returns the new tokens, Int[batch n]. The keys and values kept are those *after* the edits.
@@ -58,7 +58,8 @@ def generate(
 
 
 def _kept(records: Sites, edits: Sites) -> tuple[Array, Array]:
-    """Keys and values as they flowed on: the last record of a chain, if the caller edits them too."""
+    """Keys and values as they flowed on: the last record of a chain, if the caller edits them
+    too."""
     keys = records.rot_k if edits.rot_k is None else records.rot_k[-1]
     values = records.v if edits.v is None else records.v[-1]
     return keys, values

@@ -36,8 +36,8 @@ class Cache(eqx.Module):
 class Start(eqx.Module):
     """Resume at a layer, which may be traced, from a cached residual stream.
 
-    resid: Float[batch pos d_model], the value of `resid_pre[layer]`. With `differentiable` the skipped
-    layers stay in a reverse-differentiable scan, each live block checkpointed.
+    resid: Float[batch pos d_model], the value of `resid_pre[layer]`. With `differentiable` the
+    skipped layers stay in a reverse-differentiable scan, each live block checkpointed.
     """
 
     resid: Resid
@@ -46,7 +46,8 @@ class Start(eqx.Module):
 
 
 class Timeline(eqx.Module):
-    """Where the tokens of a call stand: their positions, which are real, and the cache before them."""
+    """Where the tokens of a call stand: their positions, which are real, and the cache before
+    them."""
 
     positions: Int[Array, "batch pos"]
     mask: Mask
@@ -76,7 +77,8 @@ class Carry(eqx.Module):
 
 
 def _all_but_weights(primitive, *_, **__) -> bool:
-    """Keep everything a block computes; its weights are gathered again, not stacked up a second time."""
+    """Keep everything a block computes; its weights are gathered again, not stacked up a second
+    time."""
     return primitive not in (lax.dynamic_slice_p, lax.squeeze_p, lax.reshape_p)
 
 
@@ -107,7 +109,8 @@ def run(
     Pure: `jax.jit`, `grad`, `vmap` and sharding apply. Arguments beyond the tokens are arrays, so
     one compiled program serves all their values.
 
-    - `tokens`: Int[batch pos]. `edits`: a `Sites` table of edits; records come back in the same table.
+    - `tokens`: Int[batch pos]. `edits`: a `Sites` table of edits; records come back in the same
+      table.
     - `mask`: Bool[batch pos], False at padding on either side (default: all real).
     - `positions`: Int[batch pos] (default: counted along the mask, after the cache).
     - `logits_at`: score these columns only: an int, Int[batch] (logits [batch vocab]) or

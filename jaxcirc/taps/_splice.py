@@ -1,6 +1,7 @@
 """Splice: an activation rewritten in a dictionary's coordinates, so that any edit works inside it.
 
-Marks et al. 2024 (arXiv 2403.19647), section 2, with the error kept as a node. May import the edits.
+Marks et al. 2024 (arXiv 2403.19647), section 2, with the error kept as a node. May import the
+edits.
 """
 
 import abc

@@ -1,4 +1,5 @@
-"""Laws of patching: 4 (AtP is the slope), 8 (causality), 10 (batching and the cone), 11 (traces)."""
+"""Laws of patching: 4 (AtP is the slope), 8 (causality), 10 (batching and the cone), 11
+(traces)."""
 
 import jax
 import jax.numpy as jnp
@@ -83,9 +84,7 @@ def test_positions_before_the_first_difference_have_effect_exactly_0(name):
     """Within one executable: the cone is made to begin at column 0, so that nothing is left out."""
     model, prompts = tiny(name), pairs(first=4)
     metrics = (("metric", logit_difference),)
-    runs = pair(
-        model, prompts, first=0, sites=("resid_pre",), metrics=metrics, direction="noise"
-    )
+    runs = pair(model, prompts, first=0, sites=("resid_pre",), metrics=metrics, direction="noise")
     cells = [Cell("resid_pre", 1, (("pos", column),)) for column in range(7)]
     picks = patching._patch.picks_of(cells, 7, runs, None, 0)
     effects = np.asarray(patched(model, runs, picks, metrics=metrics)["metric"])
@@ -123,7 +122,9 @@ def test_denoising_is_noising_the_other_way_round():
 def test_all_heads_together_are_the_attention_output():
     model, prompts = tiny("grouped"), pairs()
     together = patching.sweep(model, prompts, "z", by=())
-    np.testing.assert_allclose(together.raw, patching.sweep(model, prompts, "attn_out").raw, atol=1e-4)
+    np.testing.assert_allclose(
+        together.raw, patching.sweep(model, prompts, "attn_out").raw, atol=1e-4
+    )
 
 
 def test_small_chunks_and_single_examples_give_the_same_effects():
@@ -185,15 +186,19 @@ def test_attribution_is_the_slope_of_the_exact_dial(name):
                 index = [slice(None)] * ends[0].ndim
                 index[0] = layer
                 if scores.ndim == 3:
-                    index[axis] = 1
+                    index[axis] = 0
                 moved = ends[0].at[tuple(index)].add(h * (ends[1] - ends[0])[tuple(index)])
-                edit = Sites(**{site: Set(jnp.where(moved == ends[0], jnp.nan, moved), moved != ends[0])})
+                edit = Sites(
+                    **{site: Set(jnp.where(moved == ends[0], jnp.nan, moved), moved != ends[0])}
+                )
                 values = [
-                    logit_difference(run(model, prompts.clean, e, mask=prompts.mask, logits_at=-1)[0], prompts)
+                    logit_difference(
+                        run(model, prompts.clean, e, mask=prompts.mask, logits_at=-1)[0], prompts
+                    )
                     for e in (edit, Sites())
                 ]
                 slope = (values[0] - values[1]) / h
-                found = scores[:, layer, 1] if scores.ndim == 3 else scores[:, layer]
+                found = scores[:, layer, 0] if scores.ndim == 3 else scores[:, layer]
                 np.testing.assert_allclose(found, slope, rtol=1e-3, atol=1e-6)
 
 
