@@ -274,16 +274,16 @@ class Worker:
         self.batch = Prompts(clean, corrupt, answer, wrong)
         return {"shape": list(self.batch.clean.shape)}
 
-    def sweep(self, way, heads: int | None) -> dict:
+    def _sweep(self, way, heads: int | None) -> dict:
         layers = spread(*self.shape, heads)
         effects, seconds = timed(way.sweep, self.batch, layers)
         return {"effects": effects.tolist(), "layers": layers, "seconds": seconds}
 
     def naive(self, heads: int | None = None) -> dict:
-        return self.sweep(self.naive_way, heads)
+        return self._sweep(self.naive_way, heads)
 
     def strong(self, heads: int | None = None) -> dict:
-        return self.sweep(self.strong_way, heads)
+        return self._sweep(self.strong_way, heads)
 
     def forward(self, way: str = "strong") -> dict:
         f = {"naive": self.naive_way.logits, "strong": self.strong_way.forward}[way]

@@ -191,7 +191,7 @@ def ablated_values(
     ablation: Means,
     metric: Metric = logit_difference,
     progress=None,
-    at_once: int = 10,
+    at_once: int = 12,
 ) -> Float[np.ndarray, "circuit example"]:
     """The metric of every circuit with all nodes outside it ablated, on the clean prompts."""
     batch = prompts.arrays()

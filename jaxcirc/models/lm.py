@@ -112,8 +112,8 @@ class LM(eqx.Module):
         apart = {"q_in", "k_in", "v_in"} & set(asked)
         if apart and {"attn_norm_scale", "attn_normed"} & set(asked):
             raise ValueError(
-                f"{sorted(apart)[0]!r} gives each reader its own norm: tap attn_in with attn_normed,"
-                " or the readers without it"
+                f"{sorted(apart)[0]!r} gives each reader its own norm: tap attn_in with"
+                " attn_normed, or the readers without it"
             )
 
     def embedding(self, tokens: Tokens, positions: Int[Array, "batch pos"], tap: Taps) -> Resid:
