@@ -183,7 +183,7 @@ Command = (
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run one command; an expected error is one line and exit status 2."""
+    """Run one command; an expected error is one line and exit status 1."""
     command = tyro.cli(Command, args=arguments, prog="jaxcirc", description=__doc__)
     jax.config.update("jax_compilation_cache_dir", str(models.cache_dir() / "xla"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Makes the environment of the PyTorch peers at .peers/torch (about 1.5 GB; nothing of jaxcirc in it).
+# Makes the environment of the PyTorch peers at .peers/torch (about 1.2 GB; nothing of jaxcirc in it).
 #   sh benchmarks/peers/make_torch.sh
 # Safe to repeat: it installs only what is missing. pip, not uv: pip also finds a local CPU wheel.
 set -eu

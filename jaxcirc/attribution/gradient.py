@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from .._types import Direction
-from ..taps import AXES, Add, Chain, Cone, Read, Sites, cone, head_axis, parse_site
+from ..taps import AXES, OUTER, Add, Chain, Cone, Read, Sites, cone, head_axis, parse_site
 from ..tasks import Metrics, Prompts, ends, logit_difference, name_metrics, sign, with_reference
 
 
@@ -74,7 +74,7 @@ def nodes(
     >>> scores = jaxcirc.attribution.nodes(model, prompts)
     >>> scores.z.shape, scores.mlp_out.shape          # (example, layer, head), (example, layer)
     """
-    sites = tuple(parse_site(site)[0] for site in sites)
+    sites = tuple(map(_layered, sites))
     model.check(Sites(**{site: True for site in sites}))
     keep = tuple((site, _kept(site, by)) for site in sites)
     metrics = name_metrics(metric)
@@ -94,6 +94,15 @@ def nodes(
             raw, jnp.asarray(prompts.templates), name, direction, sign(direction, f)
         )
     return made if isinstance(metric, Mapping) else made[metrics[0][0]]
+
+
+def _layered(name: str) -> str:
+    site, layer = parse_site(name)
+    if site in OUTER:
+        raise ValueError(f"{site!r} lies outside the layers: score resid_pre or resid_post instead")
+    if layer is not None:
+        raise ValueError(f"{name!r} names one layer: sites=({site!r},) scores every layer")
+    return site
 
 
 def _batches(n: int, size: int) -> list[np.ndarray]:

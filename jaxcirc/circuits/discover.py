@@ -67,9 +67,10 @@ def discover(
 
     - `reference`: prompts whose corrupt runs give the ablation means (default: `prompts`).
     - `verify`: how many nodes, by the size of their AtP score, are patched exactly.
-    - `sizes`: circuit sizes to evaluate, each at most `verify`. `draws`: random sets per size.
+    - `sizes`: circuit sizes to evaluate; those above `verify` are left out.
+    - `draws`: random sets per size.
 
-    Returns `NodeCircuit`. Raises `ValueError` for sizes that exceed `verify`.
+    Returns `NodeCircuit`. Raises `ValueError` if every size exceeds `verify`.
 
     >>> discover(model, ioi(tokenizer, n=32)).nodes[:5]
     """

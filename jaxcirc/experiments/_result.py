@@ -57,11 +57,11 @@ class Result:
     def save(self, folder: str | os.PathLike) -> Path:
         """Write the result into `folder`, file by file, each whole or not at all."""
         folder = Path(folder)
+        text = json.dumps(self._document(), indent=1)  # first: whatever cannot be said, fails here
         folder.mkdir(parents=True, exist_ok=True)
         _atomic(folder / "table.csv", lambda path: _write_table(path, self.table))
         arrays = {name: np.ascontiguousarray(array) for name, array in self.arrays.items()}
         _atomic(folder / "arrays.safetensors", lambda path: save_file(arrays, path))
-        text = json.dumps(self._document(), indent=1)
         _atomic(folder / "result.json", lambda path: Path(path).write_text(text + "\n"))
         return folder
 

@@ -42,7 +42,7 @@ def discover_task(
 
     >>> discover_task(model, ioi(tokenizer, n=32)).table[0]
     """
-    settings = {"metric": metric, "direction": direction, "verify": verify, "sizes": list(sizes)}
+    settings = {"metric": metric, "direction": direction, "verify": verify}
     with clock() as seconds:
         circuit = circuits.discover(
             model,
@@ -66,7 +66,9 @@ def discover_task(
         table=table,
         arrays=arrays,
         axes=axes,
-        facts=facts_of(model, prompts, draws=draws, seed=seed, **settings),
+        facts=facts_of(
+            model, prompts, draws=draws, seed=seed, sizes=list(circuit.curve.sizes), **settings
+        ),
         seconds=seconds,
         notes=_notes(circuit, table),
     )

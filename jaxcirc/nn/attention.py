@@ -95,11 +95,6 @@ class Attention(eqx.Module):
         return tap("head_out", heads).sum(axis=2) + bias
 
 
-def _fusible(dtype: jnp.dtype) -> bool:
-    """XLA's CPU backend cannot add products of float16 in float32, as the fused call asks."""
-    return dtype != jnp.float16 or jax.default_backend() != "cpu"
-
-
 def project(x: Stream, weight: Array, bias: Array | None) -> Query:
     """x W + b for every head: Float[batch pos head d_head]."""
     return plus(jnp.einsum("bpd,dhe->bphe", x, weight), bias)

@@ -205,9 +205,11 @@ def _cell(node: Node | Cell, model) -> Cell:
 
 
 def _layered(name: str) -> str:
-    site, _ = parse_site(name)
+    site, layer = parse_site(name)
     if site in OUTER:
         raise ValueError(f"{site!r} lies outside the layers: patch {INSTEAD[site]} instead")
+    if layer is not None:
+        raise ValueError(f"{name!r} names one layer: use site={site!r}, layers=[{layer}]")
     return site
 
 

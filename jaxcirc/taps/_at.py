@@ -111,6 +111,7 @@ def resolve(edits: Edits, model: Any, prompts: HasSpans | None = None) -> Sites:
 
 def _edit(where: Where, verb: str, values: tuple, model: Any, prompts) -> AbstractEdit:
     axes = AXES[where.site]
+    model.check(Sites(**{where.site: True}))
     mask = _mask(where, axes, model, prompts)
     if where.site in OUTER:
         if where.layer is not None:
@@ -119,6 +120,8 @@ def _edit(where: Where, verb: str, values: tuple, model: Any, prompts) -> Abstra
             )
         return _verb(where, verb, values, mask, prompts, ())
     layers = _indices(where.layer, model.n_layers, "layer", where.site)
+    if len(set(layers.tolist())) < len(layers):
+        raise ValueError(f"layer={where.layer} of {where.site!r} names a layer twice: name it once")
     return At(jnp.asarray(layers), _verb(where, verb, values, mask, prompts, (len(layers),)))
 
 
@@ -131,11 +134,21 @@ def _verb(
         value = jnp.asarray(value)
         rank = len(AXES[where.site])
         if value.ndim > rank:  # already one value per layer
+            if value.shape[: value.ndim - rank] != lead:
+                raise ValueError(
+                    f"{where.site!r}: the value leads with {value.shape[: value.ndim - rank]} and"
+                    f" {lead} layers are chosen: choose those layers from it"
+                )
             return value
         value = value.reshape((1,) * (rank - value.ndim) + value.shape)
         return jnp.broadcast_to(value, lead + value.shape)
 
     if verb == "read":
+        if any(getattr(where, name) is not None for name in ("head", "index", "dest", "src")):
+            raise ValueError(
+                f"read takes layer and pos only: at({where.site!r}, layer=, pos=).read(), then"
+                " index the record"
+            )
         return Read(None if where.pos is None else _columns(where.pos, prompts, lead))
     mask = jnp.broadcast_to(mask, lead + mask.shape)
     if verb == "stop":
@@ -229,7 +242,8 @@ def _indices(choice: Choice, size: int, axis: str, site: str) -> np.ndarray:
     if chosen.size == 0 or chosen.min() < -size or chosen.max() >= size:
         hint = ""
         if axis == "kv_head":
-            hint = f"; for one query head's copy use at('{site[-1]}_at_head', head={choice})"
+            name = site.removeprefix("rot_")[0]
+            hint = f"; for one query head's copy use at('{name}_at_head', head={choice})"
         raise ValueError(
             f"{axis} {choice} of {site!r} is out of range: it has {size} (0..{size - 1}){hint}"
         )

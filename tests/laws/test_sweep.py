@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from cases import here, tiny
+from cases import here, pairs, tiny
 
 from jaxcirc import attribution, patching
 from jaxcirc.patching import Cell
@@ -14,27 +14,6 @@ from jaxcirc.taps import AXES, Add, Node, Read, Set, Sites, run
 from jaxcirc.tasks import Prompts, kl, logit_difference, probability
 
 SWEPT = ("resid_pre", "k", "v_at_head", "pattern", "z", "mlp_post", "mlp_out")
-
-
-def pairs(first: int = 4, batch: int = 3, length: int = 7, pads: int = 0) -> Prompts:
-    """Random pairs that differ at column `first`, the first prompt padded by `pads` columns."""
-    rng = np.random.default_rng(0)
-    clean = rng.integers(0, 50, (batch, length))
-    corrupt, mask = clean.copy(), np.ones((batch, length), bool)
-    corrupt[:, first] = (corrupt[:, first] + rng.integers(1, 50, batch)) % 50
-    mask[0, :pads] = False
-    one = jnp.ones((batch, 1))
-    return Prompts(
-        clean=jnp.asarray(clean),
-        corrupt=jnp.asarray(corrupt),
-        mask=jnp.asarray(mask),
-        answers=jnp.asarray(rng.integers(0, 25, (batch, 1))),
-        answer_weights=one,
-        wrongs=jnp.asarray(rng.integers(25, 50, (batch, 1))),
-        wrong_weights=one,
-        spans={"changed": jnp.arange(length)[None] == jnp.full((batch, 1), first)},
-        templates=jnp.arange(batch) % 2,
-    )
 
 
 def by_hand(model, prompts, site, layer, where, metric, direction="noise"):

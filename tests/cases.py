@@ -1,5 +1,6 @@
-"""The table of cases that every law runs over: models, dictionaries, and prompts for them."""
+"""The table of cases that the tests share: models, dictionaries, and prompts for them."""
 
+import dataclasses
 from functools import cache
 
 import equinox as eqx
@@ -9,7 +10,8 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from jaxcirc.models import toy
-from jaxcirc.taps import AbstractDictionary
+from jaxcirc.taps import AbstractDictionary, run
+from jaxcirc.tasks import Prompts
 
 SHAPES = {
     "grouped": {},
@@ -75,6 +77,35 @@ def tokens(key: int = 0, batch: int = 3, length: int = LENGTH, vocab: int = 50) 
 def here(model, sites=SITES) -> list[str]:
     """Those of the sites that a model has."""
     return [site for site in sites if site in model.sites()]
+
+
+def pairs(first: int = 4, batch: int = 3, length: int = 7, pads: int = 0) -> Prompts:
+    """Random pairs that differ at column `first`, the first prompt padded by `pads` columns."""
+    rng = np.random.default_rng(0)
+    clean = rng.integers(0, 50, (batch, length))
+    corrupt, mask = clean.copy(), np.ones((batch, length), bool)
+    corrupt[:, first] = (corrupt[:, first] + rng.integers(1, 50, batch)) % 50
+    mask[0, :pads] = False
+    one = jnp.ones((batch, 1))
+    return Prompts(
+        clean=jnp.asarray(clean),
+        corrupt=jnp.asarray(corrupt),
+        mask=jnp.asarray(mask),
+        answers=jnp.asarray(rng.integers(0, 25, (batch, 1))),
+        answer_weights=one,
+        wrongs=jnp.asarray(rng.integers(25, 50, (batch, 1))),
+        wrong_weights=one,
+        spans={"changed": jnp.arange(length)[None] == jnp.full((batch, 1), first)},
+        templates=jnp.arange(batch) % 2,
+    )
+
+
+def answered(model, prompts: Prompts) -> Prompts:
+    """The pairs with what this model says of the clean prompts as answers, and its last choice as
+    wrongs: a behaviour that it surely has."""
+    logits, _ = run(model, prompts.clean, mask=prompts.mask, logits_at=-1)
+    answers, wrongs = logits.argmax(axis=1)[:, None], logits.argmin(axis=1)[:, None]
+    return dataclasses.replace(prompts, answers=answers, wrongs=wrongs)
 
 
 def close(a, b, tolerance: float = 1e-5) -> None:
