@@ -1,11 +1,13 @@
-"""`Tokenizer`: text to token ids and back, built from the vocabulary inside a GGUF file.
+"""`Tokenizer`: text to token ids and back, from a tokenizer.json or the vocabulary in a GGUF file.
 
-Byte-level BPE by the `tokenizers` package. No special token is ever added: whether a text begins
+By the `tokenizers` package. No special token is ever added: whether a text begins
 with one is said by whoever makes the prompt. Imports nothing of jaxcirc.
 """
 
 import dataclasses
+import json
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 import tokenizers
@@ -28,22 +30,31 @@ class Tokenizer:
     """Text to token ids and back.
 
     `bos_id`: the token a text may begin with, or None. `pad_id`: what fills short rows. `adds_bos`:
-    whether the model was meant to see `bos_id` first; `encode` adds nothing either way.
+    whether the model was meant to see `bos_id` first; `encode` adds nothing either way. `backend`
+    None: the model came without a tokenizer, and every use is a `ValueError`.
 
     >>> model, tokenizer = jaxcirc.load_model("smollm2-135m")
     >>> [tokenizer.token(i) for i in tokenizer.encode("John gave a drink to")]
     ['John', ' gave', ' a', ' drink', ' to']
     """
 
-    backend: tokenizers.Tokenizer = dataclasses.field(repr=False)
+    backend: tokenizers.Tokenizer | None = dataclasses.field(repr=False)
     bos_id: int | None
     pad_id: int
     adds_bos: bool
 
     @property
+    def _ready(self) -> tokenizers.Tokenizer:
+        if self.backend is None:
+            raise ValueError(
+                "this model came without a tokenizer: put its tokenizer.json beside config.json"
+            )
+        return self.backend
+
+    @property
     def vocab_size(self) -> int:
         """The number of tokens; ids run from 0 to one below it."""
-        return self.backend.get_vocab_size()
+        return self._ready.get_vocab_size()
 
     def encode(self, text: str) -> list[int]:
         """Token ids of `text`, no special token added; those written out in it are recognised.
@@ -51,20 +62,20 @@ class Tokenizer:
         >>> tokenizer.encode(" Mary")
         [7627]
         """
-        return self.backend.encode(text, add_special_tokens=False).ids
+        return self._ready.encode(text, add_special_tokens=False).ids
 
     def decode(self, ids: Iterable[int]) -> str:
         """The text of `ids`, special tokens too. Raises `ValueError` for an id out of range."""
         ids = [int(i) for i in ids]
         for i in ids:
             self._check(i)
-        return self.backend.decode(ids, skip_special_tokens=False)
+        return self._ready.decode(ids, skip_special_tokens=False)
 
     def token(self, id: int) -> str:
         """One token as text: " Mary", with its space. A token that is part of a character comes as
         the vocabulary writes it. Raises `ValueError` for an id out of range."""
         text = self.decode([id])
-        return text if "\ufffd" not in text else str(self.backend.id_to_token(int(id)))
+        return text if "\ufffd" not in text else str(self._ready.id_to_token(int(id)))
 
     def _check(self, id: int) -> None:
         if not 0 <= id < self.vocab_size:
@@ -72,12 +83,29 @@ class Tokenizer:
 
     def to_json(self) -> bytes:
         """The `tokenizers` package's own form, which lacks `bos_id`, `pad_id` and `adds_bos`."""
-        return self.backend.to_str().encode()
+        return self._ready.to_str().encode()
 
     @classmethod
     def from_json(cls, data: bytes, ids: Mapping[str, Any]) -> "Tokenizer":
         """The inverse of `to_json`; `ids` holds the other three fields."""
         return cls(tokenizers.Tokenizer.from_buffer(data), **ids)
+
+    @classmethod
+    def from_folder(cls, path: Path, config: Mapping[str, Any]) -> "Tokenizer":
+        """Read tokenizer.json, or vocab.json and merges.txt, of a folder in Hugging Face's layout.
+
+        - `config`: of the model, which may name the special ids. Without any of the files the
+          tokenizer is empty.
+        """
+        backend, stated = _folder_backend(path), path / "tokenizer_config.json"
+        settings = json.loads(stated.read_bytes()) if stated.is_file() else {}
+        bos = _special(backend, settings.get("bos_token"), config.get("bos_token_id"))
+        eos = _special(backend, settings.get("eos_token"), config.get("eos_token_id"))
+        pad = _special(backend, settings.get("pad_token"), config.get("pad_token_id"))
+        begins = [] if backend is None else backend.encode("").ids[:1]  # as the file itself adds
+        adds = settings.get("add_bos_token")
+        adds = bos is not None and begins == [bos] if adds is None else bool(adds)
+        return cls(backend, bos, next(i for i in (pad, eos, 0) if i is not None), adds)
 
     @classmethod
     def from_gguf(cls, metadata: Mapping[str, Any]) -> "Tokenizer":
@@ -97,6 +125,33 @@ class Tokenizer:
             pad_id=field.get("padding_token_id", eos),
             adds_bos=bool(field.get("add_bos_token", False)),
         )
+
+
+def _folder_backend(path: Path) -> tokenizers.Tokenizer | None:
+    """From tokenizer.json, or the two files of byte-level BPE that came before it."""
+    whole, vocab, merges = path / "tokenizer.json", path / "vocab.json", path / "merges.txt"
+    if whole.is_file():
+        try:
+            return tokenizers.Tokenizer.from_file(str(whole))
+        except Exception as error:  # the package raises no class of its own
+            raise ValueError(f"{whole} is damaged ({error}): download it again") from None
+    if not (vocab.is_file() and merges.is_file()):
+        return None
+    backend = tokenizers.Tokenizer(models.BPE.from_file(str(vocab), str(merges)))
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    return backend
+
+
+def _special(backend: tokenizers.Tokenizer | None, token: Any, stated: Any) -> int | None:
+    """The id of a special token: by its text, or else as the config states it."""
+    text = token.get("content") if isinstance(token, Mapping) else token
+    found = None if backend is None or text is None else backend.token_to_id(text)
+    return found if found is not None else next(iter(_listed(stated)), None)
+
+
+def _listed(ids: Any) -> list[int]:
+    return ids if isinstance(ids, list) else [] if ids is None else [ids]
 
 
 def _check_kind(field: Mapping[str, Any]) -> None:

@@ -6,8 +6,8 @@ import hashlib
 import numpy as np
 import pytest
 
-from jaxcirc.models import parity as module
-from jaxcirc.models.parity import PRECISIONS, compare, load_reference, parity
+from jaxcirc.models import _parity as module
+from jaxcirc.models._parity import PRECISIONS, compare, load_reference, parity
 
 
 def test_logits_equal_those_of_transformers(smollm2):

@@ -4,7 +4,7 @@ import pytest
 import tiny_gguf
 
 from jaxcirc.models import Tokenizer
-from jaxcirc.models.parity import load_reference
+from jaxcirc.models._parity import load_reference
 
 REFERENCE = load_reference("smollm2-135m")
 

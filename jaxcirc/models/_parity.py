@@ -1,6 +1,7 @@
 """Parity: our logits beside stored ones that PyTorch and transformers computed from the same file.
 
-The stored file says how it was made; `tests/fixtures/make_smollm2.py` makes it.
+Of real models on texts (`tests/fixtures/make_smollm2.py` makes the stored file), and of a tiny
+random model of every family, which is stored too (`tests/fixtures/make_families.py`).
 May import `taps` and the rest of `models`.
 """
 
@@ -20,6 +21,7 @@ from .tokenizer import Tokenizer
 
 PRECISIONS = ("highest", "default")
 GOAL = 1e-3
+FAMILY_GOAL = 1e-4
 _FOLDER = Path(__file__).parent / "reference"
 
 
@@ -92,6 +94,51 @@ def parity(name: str = "smollm2-135m", goal: float = GOAL) -> ParityReport:
     model, tokenizer = load_model(name)
     rows = [row for p in PRECISIONS for row in compare(model, tokenizer, reference, p)]
     return ParityReport(name, reference.made_by, goal, tuple(rows))
+
+
+@dataclasses.dataclass(frozen=True)
+class FamilyRow:
+    """A tiny model of one family: its largest |ours - stored| over the largest |stored|, at each
+    matmul precision."""
+
+    family: str
+    highest: float
+    default: float
+    passed: bool
+
+
+def families() -> list[str]:
+    """The families that have a stored model and its logits."""
+    return sorted(path.name for path in (_FOLDER / "families").iterdir() if path.is_dir())
+
+
+def parity_of_families(goal: float = FAMILY_GOAL) -> list[FamilyRow]:
+    """Compare a tiny random model of every family with stored logits of transformers.
+
+    - `goal`: the largest relative error that passes, at both matmul precisions.
+
+    >>> all(row.passed for row in jaxcirc.models.parity_of_families())
+    True
+    """
+    return [_family_row(family, goal) for family in families()]
+
+
+def family_reference(family: str) -> tuple[Path, np.ndarray, np.ndarray]:
+    """(folder, tokens [batch pos], logits [batch pos vocab]) of a family's stored model."""
+    folder = _FOLDER / "families" / family
+    with safetensors.safe_open(folder / "reference.safetensors", "numpy") as file:
+        return folder, file.get_tensor("tokens"), file.get_tensor("logits")
+
+
+def _family_row(family: str, goal: float) -> FamilyRow:
+    folder, tokens, theirs = family_reference(family)
+    model, _ = load_model(folder)
+    errors = {}
+    for precision in PRECISIONS:
+        with jax.default_matmul_precision(precision):
+            ours = np.asarray(run(model, jnp.asarray(tokens))[0])
+        errors[precision] = float(np.abs(ours - theirs).max() / np.abs(theirs).max())
+    return FamilyRow(family, **errors, passed=max(errors.values()) <= goal)
 
 
 def compare(
