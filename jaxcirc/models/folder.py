@@ -105,10 +105,11 @@ def open_folder(path: str | os.PathLike[str]) -> Folder:
             f"there is no config.json in {path}: give a folder in Hugging Face's layout, or a GGUF"
             " file"
         )
+    config = read_json(path / "config.json")
     tensors: dict[str, Tensor] = {}
     for file in _files(path):
         tensors |= _header(file)
-    return Folder(path, read_json(path / "config.json"), tensors)
+    return Folder(path, config, tensors)
 
 
 def read_json(path: Path) -> dict[str, Any]:
