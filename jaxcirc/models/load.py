@@ -18,7 +18,7 @@ import numpy as np
 
 from . import _cache, _layout
 from ._locate import MODELS as MODELS
-from ._locate import locate
+from ._locate import Place, locate
 from ._spec import Spec
 from .families import of_folder, of_gguf
 from .folder import open_folder
@@ -55,11 +55,11 @@ def load_model(
         name = jnp.dtype(dtype).name
         raise ValueError(f"dtype={name}: use jnp.float32, jnp.bfloat16 or jnp.float16")
     place, ignore = locate(name_or_path), tuple(ignore)
-    if place.path.is_dir():
-        sha256, loaded = _from_folder(place.path, dtype, ignore)
+    if place.paths[0].is_dir():
+        sha256, loaded = _from_folder(place.paths[0], dtype, ignore)
     else:
-        sha256 = _cache.sha256_of(place.path)
-        loaded = _from_gguf(place.path, sha256, ignore)
+        sha256 = place.sha256 or _cache.sha256_of(place.paths[0])
+        loaded = _from_gguf(place, sha256, ignore)
     spec, arrays, tokenizer = loaded
     bos = "always" if tokenizer.adds_bos else "never"
     facts = {"name": place.name, "sha256": sha256, "source": place.source, "bos": bos}
@@ -82,7 +82,7 @@ def _from_folder(path: Path, dtype, ignore: tuple[str, ...]) -> tuple[str, Loade
     return folder.sha256(), (spec, arrays, Tokenizer.from_folder(path, folder.config))
 
 
-def _from_gguf(path: Path, sha256: str, ignore: tuple[str, ...]) -> Loaded:
+def _from_gguf(place: Place, sha256: str, ignore: tuple[str, ...]) -> Loaded:
     """From the cache if it is there and whole, else from the file."""
     cached = _cache.weights_path(sha256)
     try:
@@ -90,8 +90,10 @@ def _from_gguf(path: Path, sha256: str, ignore: tuple[str, ...]) -> Loaded:
     except OSError:
         pass  # not cached yet, or the folder cannot be read
     except (ValueError, KeyError, TypeError) as error:
-        warnings.warn(f"cannot use {cached} ({error}): making it again from {path}", stacklevel=3)
-    return _build(open_gguf(path), cached, ignore)
+        where = place.paths[0]
+        warnings.warn(f"cannot use {cached} ({error}): making it again from {where}", stacklevel=3)
+    with place.whole() as path:
+        return _build(open_gguf(path), cached, ignore)
 
 
 def _build(file: GGUF, cached: Path, ignore: tuple[str, ...]) -> Loaded:

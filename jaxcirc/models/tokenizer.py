@@ -11,7 +11,17 @@ from pathlib import Path
 from typing import Any
 
 import tokenizers
-from tokenizers import decoders, models, pre_tokenizers
+from tokenizers import decoders, models, normalizers, pre_tokenizers
+
+_LETTERS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+"
+_REST = r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+
+
+def _pattern(numbers: str) -> list[pre_tokenizers.PreTokenizer]:
+    regex = tokenizers.Regex(f"{_LETTERS}|{numbers}|{_REST}")
+    bytes_only = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    return [pre_tokenizers.Split(regex, "isolated"), bytes_only]
+
 
 _SPLITS = {
     "smollm": [
@@ -19,10 +29,12 @@ _SPLITS = {
         pre_tokenizers.ByteLevel(add_prefix_space=False),
     ],
     "gpt-2": [pre_tokenizers.ByteLevel(add_prefix_space=False)],
+    "llama-bpe": _pattern(r"\p{N}{1,3}"),
+    "qwen2": _pattern(r"\p{N}"),
 }
 """How text is cut before merging, by the name that GGUF gives it."""
 
-_CONTROL, _USER_DEFINED = 3, 4  # GGUF's token types
+_PLAIN, _CONTROL, _USER_DEFINED = 1, 3, 4  # GGUF's token types
 
 
 @dataclasses.dataclass(frozen=True)
@@ -155,29 +167,74 @@ def _listed(ids: Any) -> list[int]:
 
 
 def _check_kind(field: Mapping[str, Any]) -> None:
-    for key in ("model", "tokens", "token_type", "merges"):
+    kind, split = field.get("model"), field.get("pre")
+    needed = {"gpt2": "merges", "llama": "scores"}
+    for key in ("model", "tokens", "token_type", needed.get(str(kind), "merges")):
         if key not in field:
             raise ValueError(f"no metadata key 'tokenizer.ggml.{key}': convert the model again")
-    kind, split = field["model"], field.get("pre")
-    if kind != "gpt2":
-        raise ValueError(f"tokenizer kind {kind!r} is not supported: use a model with 'gpt2' (BPE)")
-    if split not in _SPLITS:
+    if kind not in needed:
+        raise ValueError(
+            f"tokenizer kind {kind!r} is not supported: use a model with 'gpt2' (BPE) or 'llama'"
+            " (SentencePiece)"
+        )
+    if kind == "gpt2" and split not in _SPLITS:
         known = " or ".join(map(repr, _SPLITS))
         raise ValueError(f"tokenizer splitting {split!r} is not supported: use one with {known}")
+    if kind == "llama" and field.get("add_space_prefix", True):
+        raise ValueError(
+            "a tokenizer that puts a space before every text is not supported: use the folder in"
+            " Hugging Face's layout, with its tokenizer.json"
+        )
 
 
 def _backend(field: Mapping[str, Any]) -> tokenizers.Tokenizer:
-    tokens, kinds = field["tokens"], field["token_type"]
-    vocab = {token: i for i, token in enumerate(tokens)}
-    merges = [tuple(merge.split(" ", 1)) for merge in field["merges"]]
-    backend = tokenizers.Tokenizer(models.BPE(vocab=vocab, merges=merges))
-    backend.pre_tokenizer = pre_tokenizers.Sequence(_SPLITS[field["pre"]])
-    backend.decoder = decoders.ByteLevel()
-    pairs = list(zip(tokens, kinds, strict=True))
+    pieces = field["model"] == "llama"
+    backend = _sentencepiece(field) if pieces else _byte_level(field)
+    pairs = list(zip(field["tokens"], field["token_type"], strict=True))
     backend.add_special_tokens([_whole(token, True) for token, kind in pairs if kind == _CONTROL])
-    backend.add_tokens([_whole(token, False) for token, kind in pairs if kind == _USER_DEFINED])
+    whole = [token for token, kind in pairs if kind == _USER_DEFINED]
+    backend.add_tokens([_whole(token, False, normalized=pieces) for token in whole])
     return backend
 
 
-def _whole(token: str, special: bool) -> tokenizers.AddedToken:
-    return tokenizers.AddedToken(token, special=special, normalized=False)
+def _byte_level(field: Mapping[str, Any]) -> tokenizers.Tokenizer:
+    vocab = {token: i for i, token in enumerate(field["tokens"])}
+    merges = [tuple(merge.split(" ", 1)) for merge in field["merges"]]
+    backend = tokenizers.Tokenizer(models.BPE(vocab=vocab, merges=merges))
+    if field["pre"] == "qwen2":
+        backend.normalizer = normalizers.NFC()
+    backend.pre_tokenizer = pre_tokenizers.Sequence(_SPLITS[field["pre"]])
+    backend.decoder = decoders.ByteLevel()
+    return backend
+
+
+def _sentencepiece(field: Mapping[str, Any]) -> tokenizers.Tokenizer:
+    """SentencePiece's BPE: the pair whose union scores highest merges first; spaces are written
+    "\u2581", and characters outside the vocabulary as bytes."""
+    vocab = {token: i for i, token in enumerate(field["tokens"])}
+    merges = _merges(vocab, field["scores"], field["token_type"])
+    unknown = field["tokens"][field.get("unknown_token_id", 0)]
+    model = models.BPE(
+        vocab=vocab, merges=merges, unk_token=unknown, fuse_unk=True, byte_fallback=True
+    )
+    backend = tokenizers.Tokenizer(model)
+    backend.normalizer = normalizers.Replace(" ", "\u2581")
+    backend.decoder = decoders.Sequence(
+        [decoders.Replace("\u2581", " "), decoders.ByteFallback(), decoders.Fuse()]
+    )
+    return backend
+
+
+def _merges(vocab: Mapping[str, int], scores: list[float], kinds: list[int]) -> list:
+    """Every way to make a piece of two others, the highest score first."""
+    plain = {token: i for token, i in vocab.items() if kinds[i] == _PLAIN}
+    found = []
+    for token, i in plain.items():
+        cuts = [(token[:c], token[c:]) for c in range(1, len(token))]
+        found += [(-scores[i], *cut) for cut in cuts if cut[0] in plain and cut[1] in plain]
+    found.sort(key=lambda merge: (merge[0], -len(merge[1]), -len(merge[2])))
+    return [merge[1:] for merge in found]
+
+
+def _whole(token: str, special: bool, normalized: bool = False) -> tokenizers.AddedToken:
+    return tokenizers.AddedToken(token, special=special, normalized=normalized)
