@@ -121,8 +121,8 @@ def rope(keys: Keys, d_head: int, base: float = 10000.0, part: float = 1.0, kind
     found = Keys(stated, keys.where)
     smooth = None
     if found.among("rope_type", _SCALINGS) == "smooth":
-        names = ("low_freq_factor", "high_freq_factor", "original_max_position_embeddings")
-        smooth = tuple(float(found(name)) for name in names)
+        low, high = float(found("low_freq_factor")), float(found("high_freq_factor"))
+        smooth = (low, high, float(found("original_max_position_embeddings")))
     part = found("partial_rotary_factor", keys("partial_rotary_factor", part))
     factor = float(found("factor", 1.0))
     made = Rope(float(found("rope_theta")), int(d_head * part), factor, smooth)
