@@ -4,6 +4,7 @@ jaxcirc discover ioi                     find a task's circuit, judge it, draw i
 jaxcirc patch ioi --site z               exact effects of every cell of a site
 jaxcirc lens "The capital of France is"  what each layer and head says of the next token
 jaxcirc parity smollm2-135m              logits against stored reference logits
+jaxcirc parity --all                     the same for a tiny model of every family
 """
 
 import dataclasses
@@ -158,8 +159,12 @@ class Parity:
 
     model: Word[str] = "smollm2-135m"
     """A model with stored reference logits."""
+    all: bool = False
+    """Compare a tiny random model of every family instead."""
 
     def __call__(self) -> None:
+        if self.all:
+            return self._families()
         report = models.parity(self.model)
         rows = [dataclasses.asdict(row) for row in report.rows]
         console.print(
@@ -172,6 +177,19 @@ class Parity:
             )
         if not report.passed:
             sys.exit(1)
+
+    def _families(self) -> None:
+        found = models.parity_of_families()
+        rows = [
+            dataclasses.asdict(row) | {"passed": "yes" if row.passed else "NO"} for row in found
+        ]
+        console.print(
+            _rich_table("max |ours - transformers| / max |transformers|", rows, tuple(rows[0]))
+        )
+        failed = [row.family for row in found if not row.passed]
+        if failed:
+            sys.exit(f"jaxcirc: no parity (goal {models.FAMILY_GOAL:g}) for {', '.join(failed)}")
+        console.print(f"{len(found)} families, each within {models.FAMILY_GOAL:g}")
 
 
 Command = (

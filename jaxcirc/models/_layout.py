@@ -1,21 +1,50 @@
 """How the tensors of a file become the leaves of a model: one table per family and file format.
 
-A row is (leaf, tensor, view). The view reorders the axes of the *destination* into the order of the
-file, so that weights are written once, into their final place. May import `lm`.
+A row is (leaf, tensor, axes). The axes are those of the tensor in the file, in the words of the
+axis glossary: "(head d_head) d_model" for rows of heads, "d_model (1/3 head d_head)" for the second
+of three things fused side by side. Every weight is written once, into its final place.
+May import `lm` and `_stream`.
 """
 
 import dataclasses
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+import math
+import re
+from collections.abc import Iterable
+from fnmatch import fnmatch
+from typing import Any, Protocol
 
 import jax
 import numpy as np
 
+from ._stream import Part, Rows, stream
 from .lm import LM
 
 Shapes = dict[str, jax.ShapeDtypeStruct]
 Arrays = dict[str, np.ndarray]
+
+AXES = {
+    "embed": "vocab d_model",
+    "pos_embed": "ctx d_model",
+    "unembed": "d_model vocab",
+    "unembed_bias": "vocab",
+    "w_q": "d_model head d_head",
+    "w_k": "d_model kv_head d_head",
+    "w_v": "d_model kv_head d_head",
+    "w_o": "head d_head d_model",
+    "b_q": "head d_head",
+    "b_k": "kv_head d_head",
+    "b_v": "kv_head d_head",
+    "b_o": "d_model",
+    "w_in": "d_model d_mlp",
+    "w_gate": "d_model d_mlp",
+    "w_out": "d_mlp d_model",
+    "b_in": "d_mlp",
+    "b_gate": "d_mlp",
+    "b_out": "d_model",
+    "weight": "d",
+    "bias": "d",
+}
+"""The axes of every leaf (of one layer), by the last word of its path."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,52 +52,20 @@ class Row:
     """One leaf of the model and the tensor it comes from.
 
     - `leaf`: dotted path in `LM`. `tensor`: name in the file, `{layer}` where one exists per block.
-    - `view`: the leaf (of one layer) with its axes in the order of the file.
+    - `axes`: of the tensor, those that the file joins in brackets. `i/n` stands where n leaves are
+      laid side by side, of which this is number i; "half pair" and "pair half" split `d_head` (the
+      leaf has "half pair": the two coordinates of a rotary pair half a head apart).
     """
 
     leaf: str
     tensor: str
-    view: Callable[[np.ndarray], np.ndarray]
+    axes: str
 
 
-@runtime_checkable
-class Source(Protocol):
-    """A file of named tensors, each written as floats where it is wanted."""
+class Source(Rows, Protocol):
+    """A file of named tensors that knows their names."""
 
-    @property
-    def path(self) -> Path: ...
     def names(self) -> tuple[str, ...]: ...
-    def read(self, name: str, out: np.ndarray) -> None: ...
-
-
-def same(leaf: np.ndarray) -> np.ndarray:
-    """The file keeps the axes of the leaf."""
-    return leaf
-
-
-def transposed(leaf: np.ndarray) -> np.ndarray:
-    """[in out], as the file's rows [out in]."""
-    return leaf.T
-
-
-def heads_in(leaf: np.ndarray) -> np.ndarray:
-    """[d_model head d_head], as the file's rows [(head d_head) d_model]."""
-    return leaf.transpose(1, 2, 0)
-
-
-def heads_out(leaf: np.ndarray) -> np.ndarray:
-    """[head d_head d_model], as the file's rows [d_model (head d_head)]."""
-    return leaf.reshape(-1, leaf.shape[-1]).T
-
-
-def heads_in_interleaved(leaf: np.ndarray) -> np.ndarray:
-    """[d_model head (half pair)], as the file's rows [(head pair half) d_model].
-
-    llama.cpp stores queries and keys of its llama architecture with the two coordinates of a rotary
-    pair as neighbours; in the leaf they lie half a head apart.
-    """
-    d_model, head, d_head = leaf.shape
-    return leaf.reshape(d_model, head, 2, d_head // 2).transpose(1, 3, 2, 0)
 
 
 def leaf_shapes(skeleton: LM, table: tuple[Row, ...]) -> Shapes:
@@ -81,8 +78,12 @@ def leaf_shapes(skeleton: LM, table: tuple[Row, ...]) -> Shapes:
     return {_dotted(path): leaf for path, leaf in leaves if _dotted(path) in filled}
 
 
-def fill(source: Source, table: tuple[Row, ...], leaves: Arrays) -> None:
+def fill(
+    source: Source, table: tuple[Row, ...], leaves: Arrays, unused: Iterable[str] = ()
+) -> None:
     """Write every tensor of the file into the leaves.
+
+    - `unused`: patterns of tensors that the model does without.
 
     Raises `ValueError` for a tensor that is absent, of another shape, or left over: a tensor that
     nothing reads means that the model is not what the table says.
@@ -90,15 +91,33 @@ def fill(source: Source, table: tuple[Row, ...], leaves: Arrays) -> None:
     rows = {row.leaf: row for row in table}
     used = set()
     for name, leaf in leaves.items():
-        for tensor, out in _reads(rows[name], leaf):
-            source.read(tensor, out)
+        for tensor, one in _tensors(rows[name], leaf):
+            read(source, tensor, one, name.split(".")[-1], rows[name].axes)
             used.add(tensor)
     left = sorted(set(source.names()) - used)
+    left = [name for name in left if not any(fnmatch(name, pattern) for pattern in unused)]
     if left:
         raise ValueError(
             f"{source.path.name} holds tensors that this model family does not use, such as"
-            f" {left[0]!r} ({len(left)} in all): load a model of a known family"
+            f" {left[0]!r} ({len(left)} in all): load a model of a known family, or pass"
+            f" ignore=({left[0]!r},) if it cannot matter"
         )
+
+
+def read(source: Source, tensor: str, leaf: np.ndarray, kind: str, axes: str) -> None:
+    """Write one tensor into one leaf of the kind (a key of `AXES`), from the axes of the file."""
+    groups = [group.strip("()").split() for group in re.findall(r"\([^)]*\)|\S+", axes)]
+    words = [word for group in groups for word in group]
+    own = AXES[kind].split()
+    shape = list(leaf.shape)
+    if "pair" in words:
+        place = own.index("d_head")
+        own[place : place + 1] = ["half", "pair"]
+        shape[place : place + 1] = [2, shape[place] // 2]
+    sizes = dict(zip(own, shape, strict=True)) | {w: int(w[2:]) for w in words if "/" in w}
+    view = leaf.reshape(shape).transpose([own.index(word) for word in words if "/" not in word])
+    part = next((Part(i, int(w[0]), sizes[w]) for i, w in enumerate(words) if "/" in w), None)
+    stream(source, tensor, view, tuple(math.prod(sizes[w] for w in g) for g in groups), part)
 
 
 def plant(skeleton: LM, arrays: dict[str, jax.Array]) -> LM:
@@ -106,11 +125,11 @@ def plant(skeleton: LM, arrays: dict[str, jax.Array]) -> LM:
     return jax.tree_util.tree_map_with_path(lambda path, _: arrays[_dotted(path)], skeleton)
 
 
-def _reads(row: Row, leaf: np.ndarray) -> list[tuple[str, np.ndarray]]:
+def _tensors(row: Row, leaf: np.ndarray) -> list[tuple[str, np.ndarray]]:
     """(tensor, destination) pairs of a leaf, one for each layer where there are layers."""
     if "{layer}" not in row.tensor:
-        return [(row.tensor, row.view(leaf))]
-    return [(row.tensor.format(layer=i), row.view(layer)) for i, layer in enumerate(leaf)]
+        return [(row.tensor, leaf)]
+    return [(row.tensor.format(layer=i), layer) for i, layer in enumerate(leaf)]
 
 
 def _dotted(path: tuple[Any, ...]) -> str:

@@ -1,13 +1,11 @@
 """GGUF files: metadata as Python values, tensors as floats written where the caller wants them.
 
 A thin layer over the `gguf` package (the llama.cpp project's own reader and dequantiser). It adds
-three things: errors that name the file and the tensor, chunks of rows so that a large tensor never
-exists twice, and destinations given as views, so that a transposition costs no copy.
-Imports nothing of jaxcirc.
+two things: errors that name the file and the tensor, and reading by rows, so that a tensor can be
+streamed. May import `_stream`.
 """
 
 import dataclasses
-import math
 import os
 from pathlib import Path
 from typing import Any
@@ -15,8 +13,7 @@ from typing import Any
 import gguf
 import numpy as np
 
-CHUNK = 1 << 20
-"""Weights dequantised at a time (4 MiB of float32)."""
+from ._stream import stream
 
 _DAMAGE = (ValueError, IndexError, KeyError, OverflowError, TypeError, MemoryError)
 _REQUIRED = object()
@@ -76,20 +73,9 @@ class GGUF:
         >>> weight = np.empty((576, 192), np.float32)
         >>> file.read("blk.0.attn_k.weight", weight.T)
         """
-        shape, expected = self.shape(name), _flat_shape(out)
-        if shape != expected:
-            raise ValueError(
-                f"tensor {name!r} of {self.path.name} is {list(shape)}, its metadata asks for"
-                f" {list(expected)}: convert the model again"
-            )
-        rows = shape[0] // len(out)  # rows of the file behind one entry of out
-        step = len(out) if out.ndim == 1 else max(1, CHUNK // math.prod(out.shape[1:]))
-        for start in range(0, len(out), step):
-            stop = min(start + step, len(out))
-            values = self._floats(name, start * rows, stop * rows)
-            out[start:stop] = values.reshape(out[start:stop].shape)
+        stream(self, name, out)
 
-    def _floats(self, name: str, start: int, stop: int) -> np.ndarray:
+    def rows(self, name: str, start: int, stop: int) -> np.ndarray:
         """Rows `start` to `stop` of a tensor. They are read, not mapped: mapped pages would count
         as memory for as long as the file is open."""
         tensor = self.tensors[name]
@@ -98,17 +84,12 @@ class GGUF:
         raw = raw.reshape(stop - start, -1) if len(tensor.shape) > 1 else raw
         try:
             with np.errstate(invalid="ignore", over="ignore"):
-                values = gguf.quants.dequantize(raw, tensor.kind)
+                return gguf.quants.dequantize(raw, tensor.kind)
         except NotImplementedError:
             raise ValueError(
                 f"tensor {name!r} of {self.path.name} has type {tensor.kind.name}, which cannot be"
                 " dequantised: convert the model to F16 or Q8_0"
             ) from None
-        if not np.isfinite(values).all():
-            raise ValueError(
-                f"tensor {name!r} of {self.path.name} holds NaN or infinity: download it again"
-            )
-        return values
 
 
 def open_gguf(path: str | os.PathLike) -> GGUF:
@@ -161,7 +142,3 @@ def _check_magic(path: Path) -> None:
 def _tensor(tensor: gguf.ReaderTensor) -> Tensor:
     shape = tuple(reversed(tensor.shape.tolist()))  # the file gives the innermost axis first
     return Tensor(tensor.data_offset, tensor.n_bytes, tensor.tensor_type, shape)
-
-
-def _flat_shape(out: np.ndarray) -> tuple[int, ...]:
-    return out.shape if out.ndim < 2 else (math.prod(out.shape[:-1]), out.shape[-1])

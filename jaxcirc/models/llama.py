@@ -1,130 +1,130 @@
-"""The Llama family: RMSNorm, rotary grouped-query attention and a gated SiLU MLP, pre-norm.
+"""Llama and its kin: RMSNorm, rotary grouped-query attention and a gated SiLU MLP, pre-norm.
 
-Gives the shape of the model from a file's metadata and the table that maps its tensors. Other
-formats of the family are further tables; other families are further files like this one.
-May import `nn`, `lm`, `gguf` and `_layout`.
+Llama (arXiv 2302.13971), Mistral (2310.06825: windows), Qwen2 (2407.10671: biases of queries, keys
+and values), Qwen3 (2505.09388: norms of queries and keys).
+May import `_family`, `_layout` and `_spec`.
 """
 
-import dataclasses
-from typing import Any
+from functools import partial
 
-import jax
-import jax.numpy as jnp
-import numpy as np
+from ._family import GGUF, Family, activation, gguf_rope, rope, sizes, windows
+from ._keys import Keys
+from ._layout import Row
+from ._spec import Norm, Spec
+from .lm import Config
 
-from ..nn import MLP, Attention, Block, RMSNorm, Rotary
-from ._layout import Row, heads_in, heads_in_interleaved, heads_out, same, transposed
-from .gguf import GGUF
-from .lm import LM, Config
+LAYER = "layers.{layer}"
 
-GGUF_TABLE = (
-    Row("embed", "token_embd.weight", same),
-    Row("blocks.attn_norm.weight", "blk.{layer}.attn_norm.weight", same),
-    Row("blocks.attn.w_q", "blk.{layer}.attn_q.weight", heads_in_interleaved),
-    Row("blocks.attn.w_k", "blk.{layer}.attn_k.weight", heads_in_interleaved),
-    Row("blocks.attn.w_v", "blk.{layer}.attn_v.weight", heads_in),
-    Row("blocks.attn.w_o", "blk.{layer}.attn_output.weight", heads_out),
-    Row("blocks.mlp_norm.weight", "blk.{layer}.ffn_norm.weight", same),
-    Row("blocks.mlp.w_gate", "blk.{layer}.ffn_gate.weight", transposed),
-    Row("blocks.mlp.w_in", "blk.{layer}.ffn_up.weight", transposed),
-    Row("blocks.mlp.w_out", "blk.{layer}.ffn_down.weight", transposed),
-    Row("final_norm.weight", "output_norm.weight", same),
-    Row("unembed", "output.weight", transposed),
+TABLE = (
+    Row("embed", "embed_tokens.weight", "vocab d_model"),
+    Row("blocks.attn_norm.weight", f"{LAYER}.input_layernorm.weight", "d"),
+    Row("blocks.attn.w_q", f"{LAYER}.self_attn.q_proj.weight", "(head d_head) d_model"),
+    Row("blocks.attn.w_k", f"{LAYER}.self_attn.k_proj.weight", "(kv_head d_head) d_model"),
+    Row("blocks.attn.w_v", f"{LAYER}.self_attn.v_proj.weight", "(kv_head d_head) d_model"),
+    Row("blocks.attn.w_o", f"{LAYER}.self_attn.o_proj.weight", "d_model (head d_head)"),
+    Row("blocks.attn.b_q", f"{LAYER}.self_attn.q_proj.bias", "(head d_head)"),
+    Row("blocks.attn.b_k", f"{LAYER}.self_attn.k_proj.bias", "(kv_head d_head)"),
+    Row("blocks.attn.b_v", f"{LAYER}.self_attn.v_proj.bias", "(kv_head d_head)"),
+    Row("blocks.attn.b_o", f"{LAYER}.self_attn.o_proj.bias", "d_model"),
+    Row("blocks.attn.q_norm.weight", f"{LAYER}.self_attn.q_norm.weight", "d"),
+    Row("blocks.attn.k_norm.weight", f"{LAYER}.self_attn.k_norm.weight", "d"),
+    Row("blocks.mlp_norm.weight", f"{LAYER}.post_attention_layernorm.weight", "d"),
+    Row("blocks.mlp.w_gate", f"{LAYER}.mlp.gate_proj.weight", "d_mlp d_model"),
+    Row("blocks.mlp.w_in", f"{LAYER}.mlp.up_proj.weight", "d_mlp d_model"),
+    Row("blocks.mlp.w_out", f"{LAYER}.mlp.down_proj.weight", "d_model d_mlp"),
+    Row("blocks.mlp.b_gate", f"{LAYER}.mlp.gate_proj.bias", "d_mlp"),
+    Row("blocks.mlp.b_in", f"{LAYER}.mlp.up_proj.bias", "d_mlp"),
+    Row("blocks.mlp.b_out", f"{LAYER}.mlp.down_proj.bias", "d_model"),
+    Row("final_norm.weight", "norm.weight", "d"),
+    Row("unembed", "lm_head.weight", "vocab d_model"),
 )
 
-ROTARY = "blocks.attn.rotary.inv_freq"
+GGUF_TABLE = (
+    Row("embed", "token_embd.weight", "vocab d_model"),
+    Row("blocks.attn_norm.weight", "blk.{layer}.attn_norm.weight", "d"),
+    Row("blocks.attn.w_q", "blk.{layer}.attn_q.weight", "(head d_head) d_model"),
+    Row("blocks.attn.w_k", "blk.{layer}.attn_k.weight", "(kv_head d_head) d_model"),
+    Row("blocks.attn.w_v", "blk.{layer}.attn_v.weight", "(kv_head d_head) d_model"),
+    Row("blocks.attn.w_o", "blk.{layer}.attn_output.weight", "d_model (head d_head)"),
+    Row("blocks.attn.b_q", "blk.{layer}.attn_q.bias", "(head d_head)"),
+    Row("blocks.attn.b_k", "blk.{layer}.attn_k.bias", "(kv_head d_head)"),
+    Row("blocks.attn.b_v", "blk.{layer}.attn_v.bias", "(kv_head d_head)"),
+    Row("blocks.attn.q_norm.weight", "blk.{layer}.attn_q_norm.weight", "d"),
+    Row("blocks.attn.k_norm.weight", "blk.{layer}.attn_k_norm.weight", "d"),
+    Row("blocks.mlp_norm.weight", "blk.{layer}.ffn_norm.weight", "d"),
+    Row("blocks.mlp.w_gate", "blk.{layer}.ffn_gate.weight", "d_mlp d_model"),
+    Row("blocks.mlp.w_in", "blk.{layer}.ffn_up.weight", "d_mlp d_model"),
+    Row("blocks.mlp.w_out", "blk.{layer}.ffn_down.weight", "d_model d_mlp"),
+    Row("final_norm.weight", "output_norm.weight", "d"),
+    Row("unembed", "output.weight", "vocab d_model"),
+)
+
+# llama.cpp stores the two coordinates of a rotary pair of its llama architecture as neighbours.
+PERMUTED = (
+    Row("blocks.attn.w_q", "blk.{layer}.attn_q.weight", "(head pair half) d_model"),
+    Row("blocks.attn.w_k", "blk.{layer}.attn_k.weight", "(kv_head pair half) d_model"),
+)
+LLAMA_TABLE = (*(r for r in GGUF_TABLE if r.leaf not in {p.leaf for p in PERMUTED}), *PERMUTED)
 
 
-@dataclasses.dataclass(frozen=True)
-class Llama:
-    """What the metadata of a Llama file says: the model but for its weights."""
-
-    config: Config
-    rope_base: float
-    eps: float
-    tied: bool
-
-    table = GGUF_TABLE
-
-    @classmethod
-    def from_gguf(cls, file: GGUF) -> "Llama":
-        """Read the metadata; `ValueError` for a missing key or a feature outside the family."""
-
-        def get(key: str, *default: Any) -> Any:
-            return file.get(f"llama.{key}", *default)
-
-        d_model, n_heads = get("embedding_length"), get("attention.head_count")
-        d_head = get("attention.key_length", d_model // n_heads)
-        _check_rotary(file, d_head)
-        config = Config(
-            name=file.path.stem,
-            family="llama",
-            n_layers=get("block_count"),
-            d_model=d_model,
-            n_heads=n_heads,
-            n_kv_heads=get("attention.head_count_kv", n_heads),
-            d_head=d_head,
-            d_mlp=get("feed_forward_length"),
-            vocab=file.shape("token_embd.weight")[0],
-            ctx=get("context_length"),
-            bos="always" if file.get("tokenizer.ggml.add_bos_token", False) else "never",
-        )
-        tied = "output.weight" not in file.names()
-        eps = get("attention.layer_norm_rms_epsilon")
-        return cls(config, get("rope.freq_base", 10000.0), eps, tied)
-
-    @classmethod
-    def from_record(cls, record: dict[str, Any]) -> "Llama":
-        """The inverse of `dataclasses.asdict`."""
-        return cls(Config(**record["config"]), record["rope_base"], record["eps"], record["tied"])
-
-    def skeleton(self) -> LM:
-        """The model with a `jax.ShapeDtypeStruct` for every leaf."""
-        return jax.eval_shape(self._zeros)
-
-    def constants(self) -> dict[str, np.ndarray]:
-        """The leaves that no tensor holds: rotary frequencies base^(-2i / d_head) by layer."""
-        c = self.config
-        inv_freq = self.rope_base ** -(np.arange(0, c.d_head, 2) / c.d_head)
-        return {ROTARY: np.tile(inv_freq.astype(np.float32), (c.n_layers, 1))}
-
-    def _zeros(self) -> LM:
-        c = self.config
-        layer, wide = c.n_layers, (c.n_layers, c.d_model)
-        attn = Attention(
-            w_q=jnp.zeros((*wide, c.n_heads, c.d_head)),
-            w_k=jnp.zeros((*wide, c.n_kv_heads, c.d_head)),
-            w_v=jnp.zeros((*wide, c.n_kv_heads, c.d_head)),
-            w_o=jnp.zeros((layer, c.n_heads, c.d_head, c.d_model)),
-            rotary=Rotary(jnp.zeros((layer, c.d_head // 2))),
-            scale=c.d_head**-0.5,
-        )
-        mlp = MLP(
-            w_in=jnp.zeros((*wide, c.d_mlp)),
-            w_gate=jnp.zeros((*wide, c.d_mlp)),
-            w_out=jnp.zeros((layer, c.d_mlp, c.d_model)),
-            activation="silu",
-        )
-        norms = [RMSNorm(jnp.zeros(shape), self.eps) for shape in (wide, wide, (c.d_model,))]
-        return LM(
-            embed=jnp.zeros((c.vocab, c.d_model)),
-            blocks=Block(attn, mlp, attn_norm=norms[0], mlp_norm=norms[1]),
-            final_norm=norms[2],
-            unembed=None if self.tied else jnp.zeros((c.d_model, c.vocab)),
-            config=c,
-        )
+def from_config(name: str, keys: Keys) -> Spec:
+    """What a config.json of the family `name` says."""
+    config = sizes(keys, name)
+    n = config.n_layers
+    return Spec(
+        config,
+        Norm("rms", keys("rms_norm_eps", 1e-6)),
+        activation=activation(keys, default="silu"),
+        gated=True,
+        biases=_biases(name, keys),
+        ropes=(rope(keys, config.d_head),) * n,
+        windows=_windows(name, keys, n),
+        qk_norm=name == "qwen3",
+        scale=config.d_head**-0.5,
+        tied=keys("tie_word_embeddings", False),
+    )
 
 
-def _check_rotary(file: GGUF, d_head: int) -> None:
-    scaling = file.get("llama.rope.scaling.type", "none")
-    if scaling != "none":
-        raise ValueError(
-            f"{file.path.name} scales its rotary positions ({scaling!r}), which is not supported:"
-            " load a model without rope scaling"
-        )
-    turning = file.get("llama.rope.dimension_count", d_head)
-    if turning != d_head:
-        raise ValueError(
-            f"{file.path.name} rotates {turning} of {d_head} coordinates of a head, which is not"
-            " supported: load a model that rotates them all"
-        )
+def from_gguf(name: str, keys: Keys) -> Spec:
+    """What the metadata of a GGUF file of the architecture `name` says."""
+    config: Config = sizes(keys, name, GGUF)
+    return Spec(
+        config,
+        Norm("rms", keys("attention.layer_norm_rms_epsilon")),
+        gated=True,
+        biases=("b_q", "b_k", "b_v") if name == "qwen2" else (),
+        ropes=(gguf_rope(keys, config.d_head),) * config.n_layers,
+        qk_norm=name == "qwen3",
+        scale=config.d_head**-0.5,
+    )
+
+
+def _biases(name: str, keys: Keys) -> tuple[str, ...]:
+    if name == "qwen2":
+        return ("b_q", "b_k", "b_v")
+    attention = ("b_q", "b_k", "b_v", "b_o") if keys("attention_bias", False) else ()
+    mlp = ("b_gate", "b_in", "b_out") if keys("mlp_bias", False) else ()
+    return attention + mlp
+
+
+def _windows(name: str, keys: Keys, n_layers: int) -> tuple[int | None, ...]:
+    """Mistral slides on every layer; Qwen on those from `max_window_layers`, if told to."""
+    if name == "llama":
+        return windows(keys, n_layers, ["full_attention"] * n_layers)
+    slides = keys("use_sliding_window", name == "mistral") and keys("sliding_window", 0)
+    first = keys("max_window_layers", 0) if slides else n_layers
+    kinds = ["full_attention"] * first + ["sliding_attention"] * (n_layers - first)
+    return windows(keys, n_layers, kinds[:n_layers])
+
+
+UNUSED = ("*rotary_emb.inv_freq",)
+
+FAMILIES = {
+    name: Family(partial(from_config, name), TABLE, ("model.",), UNUSED)
+    for name in ("llama", "mistral", "qwen2", "qwen3")
+}
+GGUF_FAMILIES = {
+    "llama": Family(partial(from_gguf, "llama"), LLAMA_TABLE),
+    "qwen2": Family(partial(from_gguf, "qwen2"), GGUF_TABLE),
+    "qwen3": Family(partial(from_gguf, "qwen3"), GGUF_TABLE),
+}

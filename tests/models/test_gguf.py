@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tiny_gguf
 
-from jaxcirc.models import gguf as reader
+from jaxcirc.models import _stream
 from jaxcirc.models.gguf import open_gguf
 
 TYPES = ["F16", "BF16", "Q8_0", "Q4_0", "Q4_1", "Q5_1"]
@@ -29,7 +29,7 @@ def test_chunks_do_not_change_values(tmp_path, monkeypatch):
     name, shape = "token_embd.weight", (len(tiny_gguf.VOCAB), tiny_gguf.D_MODEL)
     whole, chunked = np.empty(shape, np.float32), np.empty(shape, np.float32)
     open_gguf(path).read(name, whole)
-    monkeypatch.setattr(reader, "CHUNK", 7 * tiny_gguf.D_MODEL)
+    monkeypatch.setattr(_stream, "CHUNK", 7 * tiny_gguf.D_MODEL)
     open_gguf(path).read(name, chunked)
     np.testing.assert_array_equal(whole, chunked)
 
