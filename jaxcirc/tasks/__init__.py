@@ -1,10 +1,19 @@
 """Tasks: pairs of prompts with right and wrong answers, and metrics of the logits behind them."""
 
+from ._agreement import agreement as agreement
+from ._arithmetic import arithmetic as arithmetic
+from ._colours import colours as colours
+from ._docstring import docstring as docstring
+from ._example import Drop as Drop
+from ._example import Loaded as Loaded
+from ._facts import facts as facts
+from ._greater_than import greater_than as greater_than
+from ._induction import induction as induction
 from ._ioi import CORRUPTIONS as CORRUPTIONS
 from ._ioi import ioi as ioi
-from ._jsonl import Drop as Drop
-from ._jsonl import Loaded as Loaded
 from ._jsonl import from_jsonl as from_jsonl
+from ._pronouns import pronouns as pronouns
+from ._tasks import ONE_WAY as ONE_WAY
 from ._tasks import TASKS as TASKS
 from ._texts import bos_ids as bos_ids
 from ._texts import from_texts as from_texts
