@@ -12,6 +12,7 @@ from ._induction import induction as induction
 from ._ioi import CORRUPTIONS as CORRUPTIONS
 from ._ioi import ioi as ioi
 from ._jsonl import from_jsonl as from_jsonl
+from ._mib import from_mib as from_mib
 from ._pronouns import pronouns as pronouns
 from ._tasks import ONE_WAY as ONE_WAY
 from ._tasks import TASKS as TASKS
@@ -36,3 +37,6 @@ from .metric import name_metrics as name_metrics
 from .metric import probability as probability
 from .prompt import Prompts as Prompts
 from .prompt import with_reference as with_reference
+from .published import from_auto_circuit as from_auto_circuit
+from .published import from_eap_ig as from_eap_ig
+from .published import from_feature_circuits as from_feature_circuits

@@ -17,7 +17,7 @@ TEMPLATES = (
     "The sum of {a} and {b} is",
     "1 plus 1 is 2, and {a} plus {b} is",
     "Question: What is {a} plus {b}? Answer:",
-    "Question: I had {a} apples and bought {b} more. How many are there? Answer:",
+    "What we get when we add {a} and {b} is",
 )
 SUMS = tuple((a, b) for a in range(1, 9) for b in range(1, 10 - a))
 

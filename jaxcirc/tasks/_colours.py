@@ -1,4 +1,4 @@
-"""Copying colours: "... a red cup, a blue key and a green box. The colour of the key is" -> " blue".
+"""Copying colours: behind "... a red cup, a blue key and a green box. The key is" comes " blue".
 
 After the coloured objects of Srivastava et al. 2022 (BIG-bench, arXiv 2206.04615), whose circuit
 Merullo et al. 2024 (arXiv 2310.08744) compare with that of IOI; templates and words here are this

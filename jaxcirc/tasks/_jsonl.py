@@ -11,6 +11,7 @@ Each line is one object:
 
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -50,14 +51,22 @@ def _example(numbered: tuple[int, dict[str, Any]]) -> tuple[int, Example]:
 
 def _rows(path: Path):
     """(line number, checked object) for every line with something on it."""
+    for number, line in lines_of(path):
+        where = f"{path}, line {number}"
+        yield number, _checked(object_of(line, where), where)
+
+
+def lines_of(path: Path) -> Iterator[tuple[int, str]]:
+    """Lines with something on them, and their numbers. Raises `FileNotFoundError`."""
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path}: give the path of a JSON Lines file")
     for number, line in enumerate(path.read_text(encoding="utf-8-sig").split("\n"), start=1):
         if line.strip():
-            yield number, _checked(line, f"{path}, line {number}")
+            yield number, line
 
 
-def _checked(line: str, where: str) -> dict[str, Any]:
+def object_of(line: str, where: str) -> dict[str, Any]:
+    """The object on a line. Raises `ValueError` naming the line if there is none."""
     try:
         row = json.loads(line)
     except json.JSONDecodeError as error:
@@ -66,6 +75,10 @@ def _checked(line: str, where: str) -> dict[str, Any]:
         ) from None
     if not isinstance(row, dict):
         raise ValueError(f'{where}: not an object: write {{"clean": ..., "corrupt": ..., ...}}')
+    return row
+
+
+def _checked(row: dict[str, Any], where: str) -> dict[str, Any]:
     for key in REQUIRED:
         if key not in row:
             raise ValueError(f"{where}: no key {key!r}: every line needs {', '.join(REQUIRED)}")
