@@ -154,8 +154,9 @@ def _named(row: Mapping[str, Any], column: Column, where: str) -> Example:
 def _later(tokenizer: TokenizerLike, row: Mapping[str, Any], where: str) -> Example:
     """Greater-than: all that makes a later year, against all that does not."""
     clean, corrupt, label = (_text(row, key, where) for key in ("clean", "corrupted", "label"))
-    if len(label) != 2 or not label.isdecimal():
-        raise ValueError(f"{where}: 'label' is {label!r}: it must be the two last digits of a year")
+    if len(label) > 2 or not label.isdecimal():
+        raise ValueError(f"{where}: 'label' is {label!r}: it must be the last two digits of a year")
+    label = label.zfill(2)
     after = [pair for pair in PAIRS if follows(tokenizer, clean[-2:], pair)]
     if not after:
         after, label = list(DIGITS), label[0]
