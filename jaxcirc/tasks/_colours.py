@@ -11,6 +11,7 @@ import numpy as np
 
 from .._types import Bos, TokenizerLike
 from ._example import Example, draw, fill, pick, single, turns
+from ._places import Place
 from .prompt import Prompts
 from .words import COLOURS, OBJECTS
 
@@ -51,6 +52,8 @@ def _examples(tokenizer: TokenizerLike, rng: np.random.Generator) -> Iterator[Ex
         fields = [f"c{asked + 1}", f"o{asked + 1}", "asked"]
         clean, places = fill(tokenizer, text, words | {"asked": thing[asked]}, fields)
         corrupt, _ = fill(tokenizer, text, words | {"asked": thing[other]})
-        spans = dict(zip(("colour", "object", "asked"), places.values(), strict=True))
+        spans: dict[str, Place] = dict(
+            zip(("colour", "object", "asked"), places.values(), strict=True)
+        )
         wrongs = [f" {colour[other]}", f" {colour[rest]}"]
         yield Example(clean, corrupt, f" {colour[asked]}", wrongs, spans, template)

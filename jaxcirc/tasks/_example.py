@@ -89,7 +89,7 @@ def draw(
     if n < 1:
         raise ValueError(f"n={n}: {name} needs at least one pair, n=64")
     prefix = bos_ids(tokenizer, bos)
-    found: dict[tuple[str, str], tuple[Pair, int]] = {}
+    found: dict[tuple[str, str], tuple[Pair, Any]] = {}
     dropped, idle, reason = 0, 0, ""
     while len(found) < n and idle < PATIENCE:
         example, idle = next(examples), idle + 1

@@ -15,6 +15,7 @@ import numpy as np
 from .._types import Bos, TokenizerLike
 from ._example import Drop, Example, Loaded, draw, fill, pick, turns
 from ._ioi import CORRUPTIONS, Corruption, Roles
+from ._places import Place
 from .published import read_json
 
 LISTS = ("templates", "names", "places", "objects")
@@ -127,7 +128,7 @@ def _examples(
         clean, found = fill(tokenizer, text, words | _named(roles), NAMES)
         corrupt, _ = fill(tokenizer, text, words | _named(CORRUPTIONS[corruption](roles, others)))
         labels = ("IO", "S1", "S2") if io_first else ("S1", "IO", "S2")
-        spans = dict(zip(labels, (found[name] for name in NAMES), strict=True))
+        spans: dict[str, Place] = dict(zip(labels, (found[name] for name in NAMES), strict=True))
         yield Example(clean, corrupt, " " + io, " " + subject, spans, template)
 
 
