@@ -50,13 +50,15 @@ def words_in(prompts, span, tokenizer, tokens=None):
     """The text of a span in every prompt."""
     rows = np.asarray(prompts.clean if tokens is None else tokens)
     flags = np.asarray(prompts.span(span))
-    return [tokenizer.decode(row[flag]).strip() for row, flag in zip(rows, flags, strict=True)]
+    return [
+        tokenizer.decode(row[flag].tolist()).strip() for row, flag in zip(rows, flags, strict=True)
+    ]
 
 
 def decoded(ids, weights, tokenizer):
     """The weighted words of every row."""
     rows = zip(np.asarray(ids), np.asarray(weights) > 0, strict=True)
-    return [[tokenizer.decode([i]) for i in row[kept]] for row, kept in rows]
+    return [[tokenizer.decode([i]) for i in row[kept].tolist()] for row, kept in rows]
 
 
 def both(prompts, tokenizer):
@@ -267,7 +269,7 @@ def test_what_followed_before_follows_again(tokenizer):
     first = words_in(prompts, "first", tokenizer)
     assert first == words_in(prompts, "end", tokenizer)
     assert words_in(prompts, "target", tokenizer) == [
-        tokenizer.decode(row[:1]).strip() for row in np.asarray(prompts.answers)
+        tokenizer.decode(row[:1]).strip() for row in prompts.answers.tolist()
     ]
 
 

@@ -162,7 +162,7 @@ def test_eap_ig_years_by_digit(smollm2, tmp_path):
     prompts, drops = from_eap_ig(tokenizer, write(tmp_path / "gt.csv", YEARS + rows))
     assert said(prompts.answers, tokenizer)[0] == list("6789")
     right = np.asarray(prompts.wrong_weights[0]) > 0
-    assert tokenizer.decode(np.asarray(prompts.wrongs[0])[right]) == "01234"
+    assert tokenizer.decode(np.asarray(prompts.wrongs[0])[right].tolist()) == "01234"
     assert [drop.line for drop in drops] == [3, 4]
 
 
