@@ -3,6 +3,7 @@
 jaxcirc discover ioi                     find a task's circuit, judge it, draw it
 jaxcirc patch ioi --site z               exact effects of every cell of a site
 jaxcirc lens "The capital of France is"  what each layer and head says of the next token
+jaxcirc tasks smollm2-135m               what a model can do, task by task
 jaxcirc parity smollm2-135m              logits against stored reference logits
 jaxcirc parity --all                     the same for a tiny model of every family
 """
@@ -19,6 +20,7 @@ import jax
 import numpy as np
 import tyro
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -154,6 +156,41 @@ class Lens:
 
 
 @dataclasses.dataclass(frozen=True)
+class Tasks:
+    """What a model can do: accuracy, logit differences and drops on every task."""
+
+    model: Word[str] = "smollm2-135m"
+    """A name that `load_model` knows, or the path of a GGUF file."""
+    only: tuple[str, ...] = ()
+    """Some tasks only."""
+    n: int = 64
+    """Prompts to draw from each task."""
+    seed: int = 0
+    """Of the prompts."""
+    bos: Bos = "model"
+    """Whether a start token is put before every prompt; "model": as the model was trained."""
+
+    def __call__(self) -> None:
+        model, tokenizer = models.load_model(self.model)
+        options = {"n": self.n, "seed": self.seed, "bos": self.bos}
+        with experiments.clock() as seconds, _bars() as tell:
+            found = experiments.survey_tasks(model, tokenizer, self.only, **options, progress=tell)
+        rows = [_task_row(row) for row in found]
+        title = f"tasks of {model.config.name}: accuracy, logit difference clean and corrupt"
+        console.print(_rich_table(title, rows, tuple(rows[0])))
+        for row in found:
+            if row.note:
+                console.print(f"[yellow]{row.task}[/]: {escape(row.note)}")
+        for line in (
+            "accuracy: best answer above best wrong, clustered by template",
+            "both: pairs whose corrupt prompt gets its own answer too",
+            "dropped: pairs drawn that the tokenizer cannot use",
+            f"{seconds['total']:.1f} s, of which {seconds['compile']:.1f} s compiling",
+        ):
+            console.print(line, style="dim")
+
+
+@dataclasses.dataclass(frozen=True)
 class Parity:
     """Logits against stored reference logits of another implementation on the same weights."""
 
@@ -196,6 +233,7 @@ Command = (
     Annotated[Discover, tyro.conf.subcommand("discover")]
     | Annotated[Patch, tyro.conf.subcommand("patch")]
     | Annotated[Lens, tyro.conf.subcommand("lens")]
+    | Annotated[Tasks, tyro.conf.subcommand("tasks")]
     | Annotated[Parity, tyro.conf.subcommand("parity")]
 )
 
@@ -285,6 +323,21 @@ def _print_rows(
     rows = [row for row in result.table if site in (None, row.get("site"))]
     rows = sorted(rows, key=lambda row: -abs(row["importance"]))[:top]
     console.print(_rich_table(f"{title}, by size of the exact effect", rows, columns))
+
+
+def _task_row(row: experiments.TaskRow) -> dict[str, str]:
+    def mean(found: tasks.Interval | None) -> str:
+        return "-" if found is None else f"{found.value:.2f}"
+
+    return {
+        "task": row.task,
+        "n": str(row.n),
+        "accuracy": "-" if row.accuracy is None else _number(row.accuracy),
+        "clean": mean(row.clean),
+        "corrupt": mean(row.corrupt),
+        "both": "-" if row.known is None else str(row.known),
+        "dropped": str(row.dropped),
+    }
 
 
 def _rich_table(title: str, rows, columns: tuple[str, ...]) -> Table:

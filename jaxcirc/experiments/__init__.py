@@ -10,3 +10,5 @@ from .discover import head_lens as head_lens
 from .lens import LensReport as LensReport
 from .lens import lens_text as lens_text
 from .patch import patch_task as patch_task
+from .tasks import TaskRow as TaskRow
+from .tasks import survey_tasks as survey_tasks

@@ -1,10 +1,20 @@
 """Tasks: pairs of prompts with right and wrong answers, and metrics of the logits behind them."""
 
+from ._agreement import agreement as agreement
+from ._arithmetic import arithmetic as arithmetic
+from ._colours import colours as colours
+from ._docstring import docstring as docstring
+from ._example import Drop as Drop
+from ._example import Loaded as Loaded
+from ._facts import facts as facts
+from ._greater_than import greater_than as greater_than
+from ._induction import induction as induction
 from ._ioi import CORRUPTIONS as CORRUPTIONS
 from ._ioi import ioi as ioi
-from ._jsonl import Drop as Drop
-from ._jsonl import Loaded as Loaded
 from ._jsonl import from_jsonl as from_jsonl
+from ._mib import from_mib as from_mib
+from ._pronouns import pronouns as pronouns
+from ._tasks import ONE_WAY as ONE_WAY
 from ._tasks import TASKS as TASKS
 from ._texts import bos_ids as bos_ids
 from ._texts import from_texts as from_texts
@@ -27,3 +37,6 @@ from .metric import name_metrics as name_metrics
 from .metric import probability as probability
 from .prompt import Prompts as Prompts
 from .prompt import with_reference as with_reference
+from .published import from_auto_circuit as from_auto_circuit
+from .published import from_eap_ig as from_eap_ig
+from .published import from_feature_circuits as from_feature_circuits

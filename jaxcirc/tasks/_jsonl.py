@@ -6,34 +6,20 @@ Each line is one object:
      "answers": [" Paris"], "wrongs": [" Warsaw"], "spans": {"subject": " France"}, "template": 0}
 
 `spans` and `template` may be left out; keys that begin with "_" are the file's own. Imports
-`_texts`.
+`_example`.
 """
 
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from .._types import Bos, TokenizerLike
-from ._texts import bos_ids, collate, encode_pair
-from .prompt import Prompts
+from ._example import Example, Loaded, gather
 
 REQUIRED = ("clean", "corrupt", "answers", "wrongs")
 OPTIONAL = ("spans", "template")
-
-
-class Drop(NamedTuple):
-    """A line that is not among the prompts, and why."""
-
-    line: int
-    reason: str
-
-
-class Loaded(NamedTuple):
-    """What a file held: its usable prompts, and the lines dropped."""
-
-    prompts: Prompts
-    drops: tuple[Drop, ...]
 
 
 def from_jsonl(
@@ -52,39 +38,35 @@ def from_jsonl(
     >>> prompts, drops = from_jsonl(tokenizer, "my.jsonl")
     """
     path = Path(path)
-    prefix = bos_ids(tokenizer, bos)
-    pairs, templates, drops = [], [], []
-    for line, row in _rows(path):
-        places = {label: _place(place) for label, place in row.get("spans", {}).items()}
-        answers, wrongs = row["answers"], row["wrongs"]
-        try:
-            pair = encode_pair(
-                tokenizer, prefix, row["clean"], row["corrupt"], answers, wrongs, places
-            )
-        except ValueError as error:
-            drops.append(Drop(line, str(error)))
-        else:
-            pairs.append(pair)
-            templates.append(row.get("template", ("line", line)))
-    if not pairs:
-        why = f"; line {drops[0].line}: {drops[0].reason}" if drops else ""
-        raise ValueError(f"{path} holds no usable pair{why}")
-    clusters = {template: i for i, template in enumerate(dict.fromkeys(templates))}
-    ids = [clusters[template] for template in templates]
-    prompts = collate(pairs, ids, tokenizer.pad_id, prefix, path.stem)
-    return Loaded(prompts, tuple(drops))
+    return gather(tokenizer, map(_example, _rows(path)), bos, path.stem, path)
+
+
+def _example(numbered: tuple[int, dict[str, Any]]) -> tuple[int, Example]:
+    line, row = numbered
+    places = {label: _place(place) for label, place in row.get("spans", {}).items()}
+    template = row.get("template", ("line", line))
+    pair = row["clean"], row["corrupt"], row["answers"], row["wrongs"]
+    return line, Example(*pair, spans=places, template=template)
 
 
 def _rows(path: Path):
     """(line number, checked object) for every line with something on it."""
+    for number, line in lines_of(path):
+        where = f"{path}, line {number}"
+        yield number, _checked(object_of(line, where), where)
+
+
+def lines_of(path: Path) -> Iterator[tuple[int, str]]:
+    """Lines with something on them, and their numbers. Raises `FileNotFoundError`."""
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path}: give the path of a JSON Lines file")
     for number, line in enumerate(path.read_text(encoding="utf-8-sig").split("\n"), start=1):
         if line.strip():
-            yield number, _checked(line, f"{path}, line {number}")
+            yield number, line
 
 
-def _checked(line: str, where: str) -> dict[str, Any]:
+def object_of(line: str, where: str) -> dict[str, Any]:
+    """The object on a line. Raises `ValueError` naming the line if there is none."""
     try:
         row = json.loads(line)
     except json.JSONDecodeError as error:
@@ -93,6 +75,10 @@ def _checked(line: str, where: str) -> dict[str, Any]:
         ) from None
     if not isinstance(row, dict):
         raise ValueError(f'{where}: not an object: write {{"clean": ..., "corrupt": ..., ...}}')
+    return row
+
+
+def _checked(row: dict[str, Any], where: str) -> dict[str, Any]:
     for key in REQUIRED:
         if key not in row:
             raise ValueError(f"{where}: no key {key!r}: every line needs {', '.join(REQUIRED)}")

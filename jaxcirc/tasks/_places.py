@@ -22,8 +22,17 @@ def columns_of(tokenizer: TokenizerLike, ids: Sequence[int], label: str, place: 
     if not isinstance(first, str):
         return _token_range(label, first, second, len(ids))
     begin, end = _find(tokenizer.decode(ids), label, first, second)
-    edges = [_characters(tokenizer, ids[:i]) for i in range(len(ids) + 1)]
-    return [i for i in range(len(ids)) if edges[i][0] < end and edges[i + 1][1] > begin]
+    return touching(edges_of(tokenizer, ids), begin, end)
+
+
+def touching(edges: Sequence[tuple[int, int]], begin: int, end: int) -> list[int]:
+    """The tokens that have some of the characters from begin to end."""
+    return [i for i in range(len(edges) - 1) if edges[i][0] < end and edges[i + 1][1] > begin]
+
+
+def edges_of(tokenizer: TokenizerLike, ids: Sequence[int]) -> list[tuple[int, int]]:
+    """Before every token, and at the end: (characters complete, characters begun) so far."""
+    return [_characters(tokenizer, ids[:i]) for i in range(len(ids) + 1)]
 
 
 def _two(label: str, place: Any) -> tuple[Any, Any]:

@@ -30,6 +30,7 @@ class Prompts(eqx.Module):
     - `templates`: Int[batch], which prompts belong together: intervals resample these clusters.
     - `reference`: Float[batch vocab], the logits that `kl` compares with; sweeps fill it in.
     - `texts`: (clean, corrupt) per pair. `bos`: "always" or "never", as the rows were made.
+      `dropped`: how many pairs were set aside while these were made, for what the tokenizer is.
     """
 
     clean: Tokens
@@ -45,6 +46,7 @@ class Prompts(eqx.Module):
     texts: tuple[tuple[str, str], ...] = eqx.field(static=True, default=())
     name: str = eqx.field(static=True, default="")
     bos: str = eqx.field(static=True, default="never")
+    dropped: int = eqx.field(static=True, default=0)
 
     def __len__(self) -> int:
         return self.clean.shape[0]
@@ -68,7 +70,7 @@ class Prompts(eqx.Module):
 
     def arrays(self) -> "Prompts":
         """The same prompts without texts and name, for which jitted functions would trace anew."""
-        return dataclasses.replace(self, texts=(), name="")
+        return dataclasses.replace(self, texts=(), name="", dropped=0)
 
     def take(self, indices: Sequence[int] | np.ndarray | slice) -> "Prompts":
         """Some of the pairs: indices (repeats allowed), a slice, or Bool[batch]. Keeps the padding.
