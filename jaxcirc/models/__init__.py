@@ -8,5 +8,7 @@ from .load import MODELS as MODELS
 from .load import load_model as load_model
 from .parity import ParityReport as ParityReport
 from .parity import parity as parity
+from .processing import process as process
+from .processing import require_processing as require_processing
 from .tokenizer import Tokenizer as Tokenizer
 from .toy import toy as toy
