@@ -8,6 +8,8 @@ from .load import MODELS as MODELS
 from .load import load_model as load_model
 from .parity import ParityReport as ParityReport
 from .parity import parity as parity
+from .penzai import from_penzai as from_penzai
+from .penzai import to_penzai as to_penzai
 from .processing import process as process
 from .processing import require_processing as require_processing
 from .tokenizer import Tokenizer as Tokenizer
