@@ -29,6 +29,13 @@ class Layers:
             self._refuse(" or ".join(kind.__name__ for kind in kinds))
         return layer
 
+    def all(self, *kinds: type) -> list[Any]:
+        """The next layers as long as they are of the kinds."""
+        found = []
+        while layer := self.maybe(*kinds):
+            found.append(layer)
+        return found
+
     def end(self) -> None:
         """Nothing may be left."""
         if self.rest:

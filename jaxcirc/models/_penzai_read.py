@@ -3,6 +3,7 @@
 May import `nn` and `lm`.
 """
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -37,7 +38,7 @@ def read(model: Any, name: str, ctx: int, bos: Bos) -> LM:
     table = body.take(pz.nn.EmbeddingLookup).table.embeddings
     body.maybe(pz.nn.CastToDType)
     scale = body.maybe(pz.nn.ConstantRescale)
-    blocks = _stacked([_block(layer, common, query) for layer in _blocks(body)])
+    blocks = _blocks(body, partial(_block, common=common, query=query))
     norm = body.maybe(*NORMS)
     unembed, bias = _unembedding(body.take(pz.nn.EmbeddingDecode, *LINEAR), table)
     cap = body.maybe(pz.nn.TanhSoftCap)
@@ -61,30 +62,32 @@ def read(model: Any, name: str, ctx: int, bos: Bos) -> LM:
 # --- parts ------------------------------------------------------------------------------------
 
 
-def _blocks(body: Layers) -> list[Any]:
-    """Every block, those of a stack taken apart."""
+def _blocks(body: Layers, read_block: Callable[[Any], Block]) -> Block:
+    """Every block, with a layer axis."""
     stack = body.maybe(pz.nn.LayerStack)
-    if stack is None:
-        blocks = [body.take(model_parts.TransformerBlock)]
-        while block := body.maybe(model_parts.TransformerBlock):
-            blocks.append(block)
-        return blocks
-    axis, size = stack.stack_axis, stack.stack_axis_size
-    arrays = pz.select(stack.stacked_sublayers).at_instances_of(pz.nx.NamedArray)
-    arrays = arrays.where(lambda x: axis in x.named_shape)
-    return [arrays.apply(lambda x, i=i: x[{axis: i}]) for i in range(size)]
-
-
-def _stacked(blocks: list[Block]) -> Block:
-    """One block with a layer axis."""
-    if len({jax.tree.structure(block) for block in blocks}) > 1:
-        raise ValueError(
-            "the blocks differ in more than their weights: convert a model of one kind"
-        )
-    block = jax.tree.map(lambda *layers: jnp.stack(layers), *blocks)
+    if stack is not None:
+        block = _unstacked(stack, read_block)
+    else:
+        first = read_block(body.take(model_parts.TransformerBlock))
+        block = _stacked([first, *map(read_block, body.all(model_parts.TransformerBlock))])
     if jnp.all(block.attn.window == EVERYTHING):
         return pz.select(block).at(lambda b: b.attn.window).set(None)
     return block
+
+
+def _unstacked(stack: Any, read_block: Callable[[Any], Block]) -> Block:
+    """The block of a LayerStack, read with its layer axis in front."""
+    arrays = pz.select(stack.stacked_sublayers).at_instances_of(pz.nx.NamedArray)
+    arrays = arrays.where(lambda x: stack.stack_axis in x.named_shape)
+    layers = [x.untag_prefix(stack.stack_axis) for x in arrays.get_sequence()]
+    layers = [x.with_positional_prefix() for x in layers]
+    return jax.vmap(lambda layer: read_block(arrays.set_sequence(layer)))(layers)
+
+
+def _stacked(blocks: list[Block]) -> Block:
+    if len({jax.tree.structure(block) for block in blocks}) > 1:
+        raise ValueError("the blocks differ in more than weights: convert a model of one kind")
+    return jax.tree.map(lambda *layers: jnp.stack(layers), *blocks)
 
 
 def _block(layer: Any, common: tuple[str, ...], query: tuple[str, ...]) -> Block:

@@ -1,13 +1,12 @@
 """An `LM` written as a penzai `TransformerLM`; imported by `to_penzai`'s call.
 
 The layers, their order and the labels of their parameters are those of penzai's own variants. May
-import `nn` and `lm`.
+import `nn`, `taps` and `lm`.
 """
 
 import dataclasses
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
@@ -15,6 +14,7 @@ from penzai import pz
 from penzai.models.transformer import model_parts
 
 from ..nn import ACTIVATIONS, MLP, AbstractNorm, Attention, Block, LayerNorm, RMSNorm, Rotary
+from ..taps import take_layer
 from .lm import LM
 
 STREAM, HIDDEN, VOCAB = ("embedding",), ("neurons",), ("vocabulary",)
@@ -61,7 +61,7 @@ def write(model: LM, name: str) -> Any:
     if model.embed_scale != 1.0:
         layers.append(pz.nn.ConstantRescale(_constant(model.embed_scale, model.dtype)))
     for i in range(c.n_layers):
-        block = jax.tree.map(lambda leaf, i=i: leaf[i], model.blocks)
+        block = take_layer(model.blocks, jnp.asarray(i))
         layers.append(_block(f"{name}/block_{i}", block, heads))
     layers += _norm(f"{name}/final_norm", model.final_norm, STREAM)
     layers.append(_unembedding(f"{name}/lm_head", model, table))

@@ -5,6 +5,7 @@ import functools
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 import treescope
 from penzai import pz
@@ -60,32 +61,37 @@ OURS = {
 }
 
 
-def noisy(model, key):
-    """Every parameter moved, so that no gain is 1 and no bias 0."""
-    slots, values = pz.unbind_params(model)
-    keys = jax.random.split(key, len(values))
+def filled(build, config):
+    """A penzai model with random parameters, no gain 1 and no bias 0; drawn by numpy, since
+    compiling penzai's own initialisers takes 20 s."""
+    random = np.random.default_rng(0)
+    shapes = jax.eval_shape(lambda key: pz.freeze_params(build(config, key)), jax.random.key(0))
+    shapes = pz.select(shapes).at_instances_of(pz.ParameterValue).get_sequence()
+    shapes = {parameter.label: parameter for parameter in shapes}  # tied ones occur twice
 
-    def moved(value, key):
-        array = value.value
-        noise = jax.random.normal(key, tuple(array.named_shape.values()), jnp.float32)
-        return array + 0.2 * pz.nx.wrap(noise).tag(*array.named_shape)
+    def drawn(parameter):
+        gain = float(parameter.label.endswith("scale.weights"))
+        value = jax.tree.map(
+            lambda x: jnp.asarray(random.normal(gain, 0.25, x.shape), x.dtype), parameter.value
+        )
+        return pz.Parameter(value=value, label=parameter.label)
 
-    pairs = zip(values, keys, strict=True)
     return pz.bind_variables(
-        slots, [pz.Parameter(value=moved(v, k), label=v.label) for v, k in pairs]
+        build(config, None), [drawn(parameter) for parameter in shapes.values()]
     )
 
 
 @functools.cache
 def variant(name: str):
     """A small random penzai model."""
-    key = jax.random.key(len(name))
-    if name.startswith("gpt-neox"):
+    build, config = llamalike.build_llamalike_transformer, VARIANTS[name]
+    if config is None:
         shape = (4, 16, 4, 32, 2, 50, "gelu_exact", 2, 700.0, 1e-5, jnp.float32, jnp.float32)
         config = gpt_neox.GPTNeoXTransformerConfig(*shape, use_layer_stack="stacked" in name)
-        return noisy(gpt_neox.build_gpt_neox_transformer(config, key), key)
-    config = llamalike.LlamalikeTransformerConfig(**(LLAMA | VARIANTS[name]))
-    return noisy(llamalike.build_llamalike_transformer(config, key), key)
+        build = gpt_neox.build_gpt_neox_transformer
+    else:
+        config = llamalike.LlamalikeTransformerConfig(**(LLAMA | config))
+    return filled(build, config)
 
 
 def logits(pz_model):
@@ -130,7 +136,8 @@ def test_parts_that_no_toy_has():
 
 
 def labels(pz_model) -> set[str]:
-    return {parameter.label for parameter in pz.unbind_params(pz_model)[1]}
+    parameters = pz.select(pz.freeze_params(pz_model)).at_instances_of(pz.ParameterValue)
+    return {parameter.label for parameter in parameters.get_sequence()}
 
 
 @pytest.mark.parametrize("name", ["gemma 2", "gpt-neox"])
@@ -142,7 +149,7 @@ def test_weights_take_the_dtype_in_which_penzai_computes():
     config = llamalike.LlamalikeTransformerConfig(
         **LLAMA, parameter_dtype=jnp.bfloat16, activation_dtype=jnp.float32
     )
-    theirs = llamalike.build_llamalike_transformer(config, jax.random.key(0))
+    theirs = filled(llamalike.build_llamalike_transformer, config)
     model = from_penzai(theirs)
     assert model.dtype == jnp.float32
     assert close(run(model, TOKENS)[0], logits(theirs))
