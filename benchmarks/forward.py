@@ -2,7 +2,7 @@
 
     sh benchmarks/peers/make_torch.sh           # once: the PyTorch peers' own environment
     uv run python benchmarks/forward.py         # about 3 minutes on two quiet cores
-    uv run python benchmarks/forward.py --smoke # an eighth of the texts, two calls, also on a busy machine
+    uv run python benchmarks/forward.py --smoke # few texts, two calls; busy machine or not
 
 Two shapes: 16 texts of 128 tokens, and 32 of 16. Both sides compute every layer at every position
 and the logits of the last position only (`logits_at=-1`; `logits_to_keep=1` in transformers), in
