@@ -13,7 +13,7 @@ Axes, as jaxtyping names them throughout the library:
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from jaxtyping import Array as Array
 from jaxtyping import Bool, Float, Int, PyTree
@@ -31,6 +31,7 @@ Progress = Callable[[int, int], None]
 """Told (done, total) while long work goes on."""
 
 
+@runtime_checkable
 class TokenizerLike(Protocol):
     """What the tasks ask of a tokenizer; `jaxcirc.models.Tokenizer` satisfies it."""
 

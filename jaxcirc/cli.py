@@ -18,7 +18,14 @@ import jax
 import numpy as np
 import tyro
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+)
 from rich.table import Table
 
 from . import experiments, models, tasks, viz
@@ -220,7 +227,7 @@ def _columns(prompts: tasks.Prompts, tokenizer) -> list[str]:
 def _bars() -> Iterator[experiments.Tell]:
     """Progress bars, one a stage, on standard error."""
     columns = (TextColumn("{task.description:>16}"), BarColumn(), MofNCompleteColumn())
-    stages: dict[str, int] = {}
+    stages: dict[str, TaskID] = {}
     with Progress(*columns, TimeElapsedColumn(), console=Console(stderr=True)) as progress:
 
         def tell(stage: str, done: int, total: int) -> None:

@@ -1,5 +1,6 @@
-"""Shared fixtures: one table of models, and the real one. `--beartype` checks every shape
-annotation."""
+"""Shared fixtures, and a run that compiles quickly. `--beartype` checks every shape annotation."""
+
+import os
 
 import jax
 import pytest
@@ -16,7 +17,18 @@ def pytest_configure(config):
         from jaxtyping import install_import_hook
 
         install_import_hook("jaxcirc", "beartype.beartype")
+    # Nearly all of the time goes into compiling small programs, and this halves it.
+    flags = os.environ.get("XLA_FLAGS", "")
+    if "backend_optimization_level" not in flags:
+        os.environ["XLA_FLAGS"] = f"{flags} --xla_backend_optimization_level=0".strip()
     jax.config.update("jax_default_matmul_precision", "highest")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _few_executables():
+    """Each holds about 100 memory maps; a process may have 65,530 and dies beyond."""
+    yield
+    jax.clear_caches()
 
 
 @pytest.fixture(scope="session")

@@ -46,8 +46,8 @@ class NodeCircuit:
 
     def correlation(self) -> float:
         """Pearson correlation of AtP with the exact effect over the verified nodes."""
-        pairs = [[effect.value for effect in column] for column in (self.exact, self.estimate)]
-        return float(np.corrcoef(pairs)[0, 1])
+        exact, estimate = ([effect.value for effect in of] for of in (self.exact, self.estimate))
+        return float(np.corrcoef(exact, estimate)[0, 1])
 
 
 def discover(

@@ -10,9 +10,9 @@ _COMPILING = ("/jax/core/compile/", "/jax/compilation_cache/cache_retrieval_time
 _spent = {"compile": 0.0}
 
 
-def _listen(event: str, seconds: float, **_: object) -> None:
+def _listen(event: str, duration_secs: float, **_: str | int) -> None:
     if event.startswith(_COMPILING):
-        _spent["compile"] += seconds
+        _spent["compile"] += duration_secs
 
 
 jax.monitoring.register_event_duration_secs_listener(_listen)

@@ -4,6 +4,7 @@ On SmolLM2-135M all 270 heads with 32 prompts take about half a minute on two co
 """
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -45,8 +46,18 @@ def patch_task(
         effects = patching.sweep(
             model, prompts, site, METRICS[metric], direction, by=by, pos=pos, progress=tell
         )
-    settings = {"site": effects.site, "by": list(effects.axes[2:]), "pos": pos, "metric": metric}
-    labels = {"columns": list(columns)} if "pos" in effects.axes and columns else {}
+    labels: dict[str, Any] = {"columns": list(columns)} if "pos" in effects.axes and columns else {}
+    facts = facts_of(
+        model,
+        prompts,
+        site=effects.site,
+        by=list(effects.axes[2:]),
+        pos=pos,
+        metric=metric,
+        direction=direction,
+        seed=seed,
+        **labels,
+    )
     return Result(
         kind="patch",
         task=prompts.name,
@@ -54,7 +65,7 @@ def patch_task(
         table=[_row(effects, cell) for cell in np.ndindex(*effects.raw.shape[1:])],
         arrays={"effects": np.asarray(effects.mean()), "examples": np.asarray(effects.raw)},
         axes={"effects": effects.axes[1:], "examples": effects.axes},
-        facts=facts_of(model, prompts, direction=direction, seed=seed, **settings, **labels),
+        facts=facts,
         seconds=seconds,
         notes=[f"raw = metric(patched) - metric(base), {direction}; importance: positive helps."],
     )

@@ -23,7 +23,8 @@ class Attention(eqx.Module):
     """softmax(q k^T scale) v, summed over heads through W_O.
 
     Fused (`jax.nn.dot_product_attention`) unless scores, pattern or a head's own copy of keys or
-    values are tapped, or scores are capped. The mask is applied after the `scores` tap.
+    values are tapped, scores are capped, or x is float16 on a CPU. The mask is applied after the
+    `scores` tap.
     """
 
     w_q: Float[Array, "*layer d_model head d_head"]
@@ -92,6 +93,11 @@ class Attention(eqx.Module):
             scale = jax.lax.stop_gradient(scale)
             heads, bias = norm.apply(heads, scale[:, :, None]), norm.apply(bias, scale)
         return tap("head_out", heads).sum(axis=2) + bias
+
+
+def _fusible(dtype: jnp.dtype) -> bool:
+    """XLA's CPU backend cannot add products of float16 in float32, as the fused call asks."""
+    return dtype != jnp.float16 or jax.default_backend() != "cpu"
 
 
 def project(x: Stream, weight: Array, bias: Array | None) -> Query:

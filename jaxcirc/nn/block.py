@@ -42,11 +42,11 @@ class Block(eqx.Module):
     def _attend(self, layer, x: Stream, time: Timeline, tap: Taps) -> Stream:
         x = tap("attn_in", x)
         if tap.wants("q_in", "k_in", "v_in"):
-            reads = tuple(_norm(self.attn_norm, tap(s, x)) for s in ("q_in", "k_in", "v_in"))
+            q, k, v = (_norm(self.attn_norm, tap(s, x)) for s in ("q_in", "k_in", "v_in"))
         else:
             normed = x if self.attn_norm is None else self.attn_norm(x, tap, "attn_norm_scale")
-            reads = (tap("attn_normed", normed),) * 3
-        z = self.attn(reads, layer, time, tap)
+            q = k = v = tap("attn_normed", normed)
+        z = self.attn((q, k, v), layer, time, tap)
         return tap("attn_out", self.attn.write(z, self.attn_post_norm, tap))
 
     def _transform(self, x: Stream, tap: Taps) -> Array:

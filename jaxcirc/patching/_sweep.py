@@ -7,7 +7,7 @@ column that can change. May import `taps` and `tasks`.
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -108,17 +108,15 @@ def patch(
     """
     cells = [_cell(node, model) for node in nodes]
     metrics = name_metrics(metric)
-    shape = (len(prompts), len(cells))
-    raw = {name: np.zeros(shape, np.float32) for name, _ in metrics}
+    raw = {name: np.zeros((len(prompts), len(cells)), np.float32) for name, _ in metrics}
     ends = {name: np.zeros((2, len(prompts)), np.float32) for name, _ in metrics}
     done, total = 0, len(cells) * len(prompts)
     with jax.default_matmul_precision(precision):
-        for part in _chunks(model, prompts, cells, metrics, direction, pos, memory):
+        for part in _parts(model, prompts, cells, metrics, direction, pos, memory):
             for name, _ in metrics:
-                rows, columns, values, base, source = part[name]
-                raw[name][np.ix_(rows, columns)] = values
-                ends[name][:, rows] = base, source
-            done += values.size
+                raw[name][part.rows[:, None], part.cells] = part.raw[name]
+                ends[name][:, part.rows] = part.ends[name]
+            done += len(part.rows) * len(part.cells)
             if progress is not None:
                 progress(done, total)
     made = {
@@ -138,8 +136,16 @@ def patch(
     return made if isinstance(metric, Mapping) else made[metrics[0][0]]
 
 
-def _chunks(model, prompts, cells, metrics, direction, pos, memory) -> Iterator[dict[str, tuple]]:
-    """Every compiled chunk: per metric (examples, cells, values, base, source)."""
+class _Part(NamedTuple):
+    """One compiled chunk: its examples and cells, and per metric raw [row cell], ends [2 row]."""
+
+    rows: np.ndarray
+    cells: list[int]
+    raw: dict[str, np.ndarray]
+    ends: dict[str, np.ndarray]
+
+
+def _parts(model, prompts, cells, metrics, direction, pos, memory) -> Iterator[_Part]:
     order = sorted(range(len(cells)), key=lambda i: cells[i].layer)
     sites = tuple(sorted({cell.site for cell in cells}))
     options = {"sites": sites, "metrics": metrics, "direction": direction}
@@ -151,21 +157,14 @@ def _chunks(model, prompts, cells, metrics, direction, pos, memory) -> Iterator[
             shared, first = low <= first, max(first, low)
             batch = prompts.take(rows).arrays()
             runs = pair(model, batch, first=first, shared=shared, **options)
+            both = {n: np.stack([runs.base_value[n], runs.source_value[n]]) for n, _ in metrics}
+            ends = {name: values[:, :n_new] for name, values in both.items()}
             for begin in range(0, len(members), width):
                 chunk = members[begin : begin + width]
                 picks = picks_of([cells[i] for i in chunk], width, runs, pos, first)
                 found = patched(model, runs, picks, metrics=metrics)
-                kept = rows[:n_new]
-                yield {
-                    name: (
-                        kept,
-                        chunk,
-                        np.asarray(found[name])[: len(chunk), :n_new].T,
-                        np.asarray(runs.base_value[name])[:n_new],
-                        np.asarray(runs.source_value[name])[:n_new],
-                    )
-                    for name, _ in metrics
-                }
+                raw = {name: np.asarray(x)[: len(chunk), :n_new].T for name, x in found.items()}
+                yield _Part(rows[:n_new], chunk, raw, ends)
 
 
 def _width(cells: Sequence[Cell]) -> int:

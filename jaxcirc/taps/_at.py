@@ -7,7 +7,7 @@ May import the edits, the sites and numpy; prompts are anything with `clean` and
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import jax.numpy as jnp
 import numpy as np
@@ -16,10 +16,11 @@ from jaxtyping import Array, Float
 from ._edit import AbstractEdit, Add, At, Mix, Read, Set, Stop
 from ._sites import AXES, OUTER, Sites, parse_site
 
-Choice = int | Sequence[int] | None
+Choice = int | Sequence[int] | np.ndarray | None
 Place = int | str | Sequence[int] | np.ndarray | None
 
 
+@runtime_checkable
 class HasSpans(Protocol):
     """Prompts as `resolve` needs them."""
 
@@ -135,7 +136,7 @@ def _verb(
         return jnp.broadcast_to(value, lead + value.shape)
 
     if verb == "read":
-        return Read(None if where.pos is None else slots_of(where.pos, prompts, lead))
+        return Read(None if where.pos is None else _columns(where.pos, prompts, lead))
     mask = jnp.broadcast_to(mask, lead + mask.shape)
     if verb == "stop":
         return Stop(mask)
@@ -145,19 +146,19 @@ def _verb(
     return makers[verb](slots(values[0]), mask)
 
 
-def slots_of(pos: Place, prompts, lead: tuple[int, ...]) -> Array:
-    """Positions to read, Int[*lead batch n]; they need a count that is the same for all prompts."""
-    if isinstance(pos, str):
-        chosen = np.asarray(_span(pos, prompts))
-        counts = chosen.sum(axis=1)
-        if len(set(counts.tolist())) != 1:
-            raise ValueError(f"span {pos!r} differs in length between prompts: read all positions")
-        columns = np.nonzero(chosen)[1].reshape(len(chosen), -1)
+def _columns(pos: Place, prompts, lead: tuple[int, ...]) -> Array:
+    """Positions to read, Int[*lead batch n]; their count must be the same for all prompts."""
+    if prompts is None:
+        raise ValueError("positions to read need the prompts: resolve(edits, model, prompts)")
+    batch, length = np.shape(prompts.clean)
+    if isinstance(pos, str) or np.asarray(pos).dtype == bool:
+        chosen = np.asarray(_span(pos, prompts) if isinstance(pos, str) else pos)
+        if len(set(chosen.sum(axis=1).tolist())) != 1:
+            raise ValueError(f"{pos!r} differs in length between prompts: read all positions")
+        columns = np.nonzero(chosen)[1].reshape(batch, -1)
     else:
-        if prompts is None:
-            raise ValueError("positions to read need the prompts: resolve(edits, model, prompts)")
-        batch, length = np.shape(prompts.clean)
-        columns = np.broadcast_to(np.atleast_1d(np.asarray(pos)) % length, (batch, np.size(pos)))
+        columns = _indices(pos, length, "pos", "tokens")
+        columns = np.broadcast_to(columns, (batch, len(columns)))
     return jnp.broadcast_to(jnp.asarray(columns), lead + columns.shape)
 
 

@@ -42,10 +42,12 @@ class Cone(eqx.Module):
         cache = self.cache
         if cache is not None:
             keys, values = (jnp.concatenate([x, x], axis=1) for x in (cache.keys, cache.values))
-            before = (jnp.concatenate([x, x]) for x in (cache.positions, cache.mask))
-            cache = Cache(keys, values, *before)
-        rest = (jnp.concatenate([x, x]) for x in (self.tokens, self.mask, self.positions))
-        return Cone(*rest, cache)
+            cache = Cache(keys, values, _doubled(cache.positions), _doubled(cache.mask))
+        return Cone(_doubled(self.tokens), _doubled(self.mask), _doubled(self.positions), cache)
+
+
+def _doubled(x: Array) -> Array:
+    return jnp.concatenate([x, x])
 
 
 def cone(model: Model, tokens: Tokens, mask: Mask, first: int) -> Cone:

@@ -11,7 +11,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Bool, Float, Int, PyTree, Shaped
+from jaxtyping import Array, ArrayLike, Bool, Float, Int, PyTree, Shaped
 
 from .._types import Record
 
@@ -23,6 +23,12 @@ def take_layer(tree: PyTree, layer: Int[Array, ""]) -> PyTree:
         return leaf if jnp.ndim(leaf) == 0 else lax.dynamic_index_in_dim(leaf, layer, 0, False)
 
     return jax.tree.map(take, tree)
+
+
+def _leafwise(part: PyTree, x: PyTree[Array]) -> PyTree:
+    """`part` for every leaf of x: its own leaves if it has x's structure, else itself for each."""
+    same = jax.tree.structure(part) == jax.tree.structure(x)
+    return part if same else jax.tree.map(lambda _: part, x)
 
 
 class AbstractEdit(eqx.Module):
@@ -68,61 +74,60 @@ class Read(AbstractEdit):
 class Set(AbstractEdit):
     """Replace the chosen cells: x -> where(where, value, x). Records nothing.
 
-    `value` and `where` (boolean) broadcast against x behind their layer axis.
+    `value` and `where` (boolean) broadcast against x behind their layer axis. If x is a pytree (a
+    dictionary's `Code`), each is one for all leaves, or has x's structure.
     """
 
-    value: PyTree[Shaped[Array, "..."]]
-    where: Bool[Array, "..."] | bool = True
+    value: PyTree[Shaped[ArrayLike, "..."]]
+    where: PyTree[Bool[ArrayLike, "..."]] = True
 
     def __call__(self, x: PyTree[Array]) -> tuple[PyTree[Array], Record]:
-        def put(x, value):
-            return jnp.where(self.where, jnp.asarray(value, x.dtype), x)
+        def put(x, value, where):
+            return jnp.where(where, jnp.asarray(value, x.dtype), x)
 
-        return jax.tree.map(put, x, self.value), None
+        return jax.tree.map(put, x, _leafwise(self.value, x), _leafwise(self.where, x)), None
 
 
 class Add(AbstractEdit):
-    """Add to the chosen cells: x -> x + where * value. Records nothing."""
+    """Add to the chosen cells: x -> x + where * value. Records nothing. Broadcasts like `Set`."""
 
-    value: PyTree[Float[Array, "..."]]
-    where: Bool[Array, "..."] | bool = True
+    value: PyTree[Float[ArrayLike, "..."]]
+    where: PyTree[Bool[ArrayLike, "..."]] = True
 
     def __call__(self, x: PyTree[Array]) -> tuple[PyTree[Array], Record]:
-        def add(x, value):
-            return jnp.where(self.where, x + jnp.asarray(value, x.dtype), x)
+        def add(x, value, where):
+            return jnp.where(where, x + jnp.asarray(value, x.dtype), x)
 
-        return jax.tree.map(add, x, self.value), None
+        return jax.tree.map(add, x, _leafwise(self.value, x), _leafwise(self.where, x)), None
 
 
 class Mix(AbstractEdit):
-    """The dial: x -> (1 - alpha) x + alpha value. Records x.
+    """The dial: x -> (1 - alpha) x + alpha value. Records x. Broadcasts like `Set`.
 
     Written this way alpha = 1 gives `value` to the bit; x + alpha (value - x) does not.
     """
 
-    value: PyTree[Float[Array, "..."]]
-    alpha: PyTree[Float[Array, "..."]]
+    value: PyTree[Float[ArrayLike, "..."]]
+    alpha: PyTree[Float[ArrayLike, "..."]]
 
     def __call__(self, x: PyTree[Array]) -> tuple[PyTree[Array], Record]:
-        return self._mix(x), x
-
-    def _mix(self, x: PyTree[Array]) -> PyTree[Array]:
         def mix(x, value, alpha):
             alpha = jnp.asarray(alpha, x.dtype)
             return (1 - alpha) * x + alpha * jnp.asarray(value, x.dtype)
 
-        if jax.tree.structure(self.alpha) == jax.tree.structure(x):
-            return jax.tree.map(mix, x, self.value, self.alpha)
-        return jax.tree.map(lambda x, value: mix(x, value, self.alpha), x, self.value)
+        return jax.tree.map(mix, x, _leafwise(self.value, x), _leafwise(self.alpha, x)), x
 
 
 class Stop(AbstractEdit):
     """The identity in value with no gradient through the chosen cells. Records nothing."""
 
-    where: Bool[Array, "..."] | bool = True
+    where: PyTree[Bool[ArrayLike, "..."]] = True
 
     def __call__(self, x: PyTree[Array]) -> tuple[PyTree[Array], Record]:
-        return jax.tree.map(lambda x: jnp.where(self.where, lax.stop_gradient(x), x), x), None
+        def stop(x, where):
+            return jnp.where(where, lax.stop_gradient(x), x)
+
+        return jax.tree.map(stop, x, _leafwise(self.where, x)), None
 
 
 class Chain(AbstractEdit):

@@ -43,14 +43,14 @@ def generate(
     cache = _room(_kept(records, edits), mask, n)
     later = edits if during == "all" else Sites()
     keys = jax.random.split(jax.random.key(0) if key is None else key, n)
-    temperature = jnp.where(key is None, 0.0, temperature)
-    first = _pick(logits, keys[0], temperature)
+    heat = jnp.where(key is None, 0.0, temperature)
+    first = _pick(logits, keys[0], heat)
 
     def step(carry, key):
         token, cache, length = carry
         logits, records = run(model, token[:, None], later | keep, cache=cache, logits_at=-1)
         cache = _append(cache, _kept(records, later), length)
-        token = _pick(logits, key, temperature)
+        token = _pick(logits, key, heat)
         return (token, cache, length + 1), token
 
     _, rest = lax.scan(step, (first, cache, jnp.asarray(tokens.shape[1])), keys[1:])

@@ -7,7 +7,7 @@ transformers: a model embeds, applies block `layer`, and unembeds.
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import equinox as eqx
 import jax
@@ -54,6 +54,7 @@ class Timeline(eqx.Module):
     cache: Cache | None
 
 
+@runtime_checkable
 class Model(Protocol):
     """What `run` asks of a model."""
 

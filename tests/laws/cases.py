@@ -1,8 +1,11 @@
 """The table of cases that every law runs over: models, dictionaries, and prompts for them."""
 
+from functools import cache
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from jaxcirc.models import toy
@@ -25,6 +28,9 @@ SHAPES = {
     "capped": {"soft_cap": 5.0, "window": 4, "biases": True},
 }
 """Every kind of part that a model can have, in six small random models."""
+
+UNLIKE = ("learned", "gemma")
+"""Two that share no part, for laws that do not depend on the part and cost many compiles."""
 
 SITES = (
     "resid_pre",
@@ -55,6 +61,7 @@ SITES = (
 LENGTH = 8
 
 
+@cache
 def tiny(name: str, dtype: jnp.dtype = jnp.float32):
     """A model of the table, in the given dtype."""
     return toy(jax.random.key(len(name)), dtype=dtype, **SHAPES[name])
@@ -68,6 +75,13 @@ def tokens(key: int = 0, batch: int = 3, length: int = LENGTH, vocab: int = 50) 
 def here(model, sites=SITES) -> list[str]:
     """Those of the sites that a model has."""
     return [site for site in sites if site in model.sites()]
+
+
+def close(a, b, tolerance: float = 1e-5) -> None:
+    """Equal to rounding, relative to the largest entry."""
+    a, b = np.asarray(a), np.asarray(b)
+    assert a.shape == b.shape
+    assert np.abs(a - b).max() <= tolerance * max(np.abs(b).max(), 1e-6)
 
 
 class ReLUDictionary(AbstractDictionary):

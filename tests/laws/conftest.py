@@ -4,7 +4,9 @@ import warnings
 
 import jax
 import pytest
-from cases import SHAPES, tiny
+from cases import SHAPES, UNLIKE, here, tiny, tokens
+
+from jaxcirc.taps import Read, Sites, run
 
 
 @pytest.fixture(autouse=True)
@@ -14,7 +16,7 @@ def strict():
         yield
 
 
-@pytest.fixture(scope="session", params=[*SHAPES, "smollm2"])
+@pytest.fixture(scope="module", params=[*SHAPES, "smollm2"])
 def model(request):
     """Every model of the table, and the real one."""
     if request.param == "smollm2":
@@ -22,7 +24,13 @@ def model(request):
     return tiny(request.param)
 
 
-@pytest.fixture(scope="session", params=SHAPES)
+@pytest.fixture(scope="module", params=UNLIKE)
 def tiny_model(request):
-    """Every small model of the table, where a law needs many compiles."""
+    """Two unlike models, where a law needs many compiles."""
     return tiny(request.param)
+
+
+@pytest.fixture(scope="module")
+def seen(model):
+    """(logits, records) of one run on the usual tokens with every site read."""
+    return run(model, tokens(), Sites(**{site: Read() for site in here(model)}))

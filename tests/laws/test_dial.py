@@ -4,27 +4,32 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from cases import dictionaries, here, tiny, tokens
+from cases import SHAPES, close, dictionaries, here, tiny, tokens
 
 from jaxcirc.taps import Add, ByLayer, Chain, Code, Mix, Read, Set, Sites, Splice, run
 
 DIALS = ("resid_pre", "q", "v", "k_at_head", "pattern", "z", "mlp_pre", "mlp_out", "resid_post")
 
 
-def dial(model, alpha, values: Sites):
-    """Logits of the clean tokens with every given site moved by alpha towards its value."""
-    edits = Sites(**{site: Mix(value, alpha) for site, value in values.items()})
+def dial(model, alphas: dict, values: Sites):
+    """Logits of the clean tokens with every given site moved by its alpha towards its value."""
+    edits = Sites(**{site: Mix(value, alphas[site]) for site, value in values.items()})
     return run(model, tokens(0), edits)[0]
 
 
-def test_alpha_0_is_the_clean_run_and_alpha_1_at_the_bottom_is_the_corrupt_run(model):
-    _, corrupt = run(model, tokens(1), Sites(resid_pre=Read()))
-    first = jnp.zeros(model.n_layers, model.dtype).at[0].set(1)
-    ends = [dial(model, alpha, Sites(resid_pre=corrupt.resid_pre)) for alpha in (0 * first, first)]
-    for found, expected in zip(
-        ends, (run(model, tokens(0))[0], run(model, tokens(1))[0]), strict=True
-    ):
-        assert float(jnp.abs(found - expected).max()) <= 1e-5 * float(jnp.abs(expected).max())
+def test_a_dial_at_rest_is_the_clean_run_bitwise(model):
+    alpha = {"resid_pre": jnp.zeros(model.n_layers)}
+    shape = (model.n_layers, *tokens().shape, model.config.d_model)
+    values = [jax.random.normal(jax.random.key(i), shape, model.dtype) for i in range(2)]
+    at_rest = [dial(model, alpha, Sites(resid_pre=value)) for value in values]
+    np.testing.assert_array_equal(*at_rest)
+    close(at_rest[0], run(model, tokens(0))[0])
+
+
+def test_a_dial_turned_at_the_bottom_is_the_corrupt_run(model):
+    logits, corrupt = run(model, tokens(1), Sites(resid_pre=Read()))
+    first = jnp.zeros(model.n_layers).at[0].set(1)
+    close(dial(model, {"resid_pre": first}, Sites(resid_pre=corrupt.resid_pre)), logits)
 
 
 def test_alpha_1_gives_the_value_to_the_bit():
@@ -34,48 +39,56 @@ def test_alpha_1_gives_the_value_to_the_bit():
     np.testing.assert_array_equal(seen, x)
 
 
-@pytest.mark.parametrize("site", DIALS)
-def test_the_slope_at_0_is_the_difference_times_the_gradient(tiny_model, site):
-    if site not in tiny_model.sites():
-        return
-    _, there = run(tiny_model, tokens(1), Sites(**{site: Read()}))
-    _, base = run(tiny_model, tokens(0), Sites(**{site: Read()}))
-    value, zero = getattr(there, site), jnp.zeros(tiny_model.n_layers)
+@pytest.mark.parametrize("name", SHAPES)
+def test_the_slope_at_0_is_the_difference_times_the_gradient(name):
+    """At every site at once: a dial at rest leaves the others' slopes alone."""
+    model = tiny(name)
+    reads = Sites(**{site: Read() for site in here(model, DIALS)})
+    base, there = (run(model, tokens(key), reads)[1] for key in (0, 1))
 
     def metric(logits):
         return logits[:, -1, 3].sum() - logits[:, -1, 5].sum()
 
-    slope = jax.grad(lambda a: metric(dial(tiny_model, a, Sites(**{site: value}))))(zero)
+    @jax.jit
+    def slopes(model, there):
+        rest = {site: jnp.zeros(model.n_layers) for site, _ in there.items()}
+        return jax.grad(lambda alphas: metric(dial(model, alphas, there)))(rest)
 
-    def nudged(nudge):
-        return metric(run(tiny_model, tokens(0), Sites(**{site: Add(nudge)}))[0])
+    @jax.jit
+    def gradients(model, zeros):
+        def nudged(nudges):
+            edits = Sites(**{site: Add(nudge) for site, nudge in nudges.items()})
+            return metric(run(model, tokens(0), edits)[0])
 
-    gradient = jax.grad(nudged)(jnp.zeros_like(value))
-    product = (value - getattr(base, site)) * gradient
-    expected = product.sum(axis=tuple(range(1, product.ndim)))
-    np.testing.assert_allclose(
-        slope, expected, rtol=1e-4, atol=1e-5 * float(jnp.abs(slope).max() + 1)
-    )
+        return jax.grad(nudged)(zeros)
+
+    found = slopes(model, there)
+    gradient = gradients(model, jax.tree.map(jnp.zeros_like, there))
+    for site, value in there.items():
+        product = (value - getattr(base, site)) * getattr(gradient, site)
+        close(found[site], product.sum(axis=tuple(range(1, product.ndim))), 1e-4)
 
 
-@pytest.mark.parametrize("name", ["relu", "topk"])
-def test_splice_around_read_is_the_identity_in_value_and_gradient(tiny_model, name):
-    dictionary = dictionaries(tiny_model.config.d_model)[name]
-    sites = here(tiny_model, ("resid_mid", "mlp_out", "resid_post"))
-    splice = ByLayer((Splice(dictionary, Read()),) * 2, layers=(0, 2))
-    spliced = Sites(**{site: splice for site in sites})
+def test_splice_around_read_is_the_identity_in_value_and_gradient(tiny_model):
+    """Two sites at once, by a ReLU dictionary at one layer and TopK at another."""
+    sites = here(tiny_model, ("attn_out", "resid_post"))
 
-    def loss(nudge, edits):
-        start = Sites(resid_pre=Add(nudge))
-        logits, _ = run(tiny_model, tokens(), start | edits)
-        return jax.nn.log_softmax(logits)[:, -1, 3].sum(), logits
+    @jax.jit
+    def gradient(model, nudge, edits):
+        def loss(nudge):
+            table = Sites(**{site: ByLayer(edits, layers=(0, 2)) for site in sites})
+            logits, _ = run(model, tokens(), Sites(resid_pre=Add(nudge)) | table)
+            return jax.nn.log_softmax(logits)[:, -1, 3].sum(), logits
 
-    shape = (tiny_model.n_layers, *tokens().shape, tiny_model.config.d_model)
-    gradient = jax.grad(loss, has_aux=True)
-    plain, logits = gradient(jnp.zeros(shape), Sites(resid_post=ByLayer((Read(),) * 2, (0, 2))))
-    found, same = gradient(jnp.zeros(shape), spliced)
-    np.testing.assert_allclose(same, logits, atol=2e-5 * float(jnp.abs(logits).max()))
-    np.testing.assert_allclose(found, plain, atol=2e-5 * float(jnp.abs(plain).max()))
+        return jax.grad(loss, has_aux=True)(nudge)
+
+    nudge = jnp.zeros((tiny_model.n_layers, *tokens().shape, tiny_model.config.d_model))
+    made = dictionaries(tiny_model.config.d_model)
+    spliced = tuple(Splice(made[name], Read()) for name in ("relu", "topk"))
+    found, same = gradient(tiny_model, nudge, spliced)
+    plain, logits = gradient(tiny_model, nudge, (Read(), Read()))
+    close(same, logits, 2e-5)
+    close(found, plain, 2e-5)
 
 
 @pytest.mark.parametrize("name", ["relu", "topk"])
@@ -89,8 +102,7 @@ def test_splice_itself_is_bitwise_the_identity(name):
 def test_splice_edits_the_feature_that_it_is_told_to():
     x = jax.random.normal(jax.random.key(0), (5, 7, 16))
     dictionary = dictionaries(16)["relu"]
-    off = jnp.arange(24) == 3
-    edit = Set(Code(0.0, 0.0), Code(off, jnp.zeros(16, bool)))
+    edit = Set(0.0, Code(jnp.arange(24) == 3, jnp.zeros(16, bool)))
     moved, _ = Splice(dictionary, edit)(x)
     feature = dictionary.encode(x)[..., 3:4]
     np.testing.assert_allclose(moved, x - feature * dictionary.w.T[3] * 0.1, atol=1e-5)

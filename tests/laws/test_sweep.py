@@ -10,7 +10,7 @@ from cases import here, tiny
 from jaxcirc import attribution, patching
 from jaxcirc.patching import Cell
 from jaxcirc.patching._patch import pair, patched
-from jaxcirc.taps import Node, Read, Set, Sites, run
+from jaxcirc.taps import AXES, Add, Node, Read, Set, Sites, run
 from jaxcirc.tasks import Prompts, kl, logit_difference, probability
 
 SWEPT = ("resid_pre", "k", "v_at_head", "pattern", "z", "mlp_post", "mlp_out")
@@ -59,7 +59,7 @@ def test_sweep_equals_whole_runs_one_at_a_time(name, direction):
         effects = patching.sweep(model, prompts, site, logit_difference, direction)
         last = effects.raw.shape[-1] - 1
         for cell in [(0,), (2,)] if effects.raw.ndim == 2 else [(0, last), (2, 0)]:
-            axes = patching._sweep.AXES[site]
+            axes = AXES[site]
             where = np.ones((1,) * len(axes), bool)
             if len(cell) == 2:
                 axis = axes.index(effects.axes[2])
@@ -169,37 +169,41 @@ def test_several_metrics_share_a_sweep():
 
 @pytest.mark.parametrize("name", ["grouped", "learned", "parallel", "gemma", "attention"])
 def test_attribution_is_the_slope_of_the_exact_dial(name):
-    """In float64, exact patching by a fraction h of the way, over h, tends to AtP."""
+    """In float64: a central difference of whole runs, a step h of the way to the source."""
     with jax.enable_x64(True), jax.numpy_dtype_promotion("standard"):
-        model, prompts, h = tiny(name, jnp.float64), pairs(pads=1), 1e-6
+        model, prompts, h = tiny(name, jnp.float64), pairs(pads=1), 1e-5
         for site in here(model, ("z", "mlp_out", "k", "pattern")):
             scores = getattr(attribution.nodes(model, prompts, sites=(site,)).raw, site)
-            reads = Sites(**{site: Read()})
-            ends = [
-                getattr(run(model, t, reads, mask=prompts.mask)[1], site)
-                for t in (prompts.clean, prompts.corrupt)
-            ]
-            axis = 1 + patching._sweep.AXES[site].index(
-                next((a for a in patching._sweep.AXES[site] if "head" in a), "d_model")
-            )
+            way = recorded(model, prompts.corrupt, site) - recorded(model, prompts.clean, site)
             for layer in (0, model.n_layers - 1):
-                index = [slice(None)] * ends[0].ndim
-                index[0] = layer
-                if scores.ndim == 3:
-                    index[axis] = 0
-                moved = ends[0].at[tuple(index)].add(h * (ends[1] - ends[0])[tuple(index)])
-                edit = Sites(
-                    **{site: Set(jnp.where(moved == ends[0], jnp.nan, moved), moved != ends[0])}
-                )
-                values = [
-                    logit_difference(
-                        run(model, prompts.clean, e, mask=prompts.mask, logits_at=-1)[0], prompts
-                    )
-                    for e in (edit, Sites())
-                ]
-                slope = (values[0] - values[1]) / h
+                cell = first_cell(site, layer, way.shape)
+                ends = [moved(model, prompts, site, sign * h * way * cell) for sign in (1, -1)]
                 found = scores[:, layer, 0] if scores.ndim == 3 else scores[:, layer]
-                np.testing.assert_allclose(found, slope, rtol=1e-3, atol=1e-6)
+                np.testing.assert_allclose(
+                    found, (ends[0] - ends[1]) / (2 * h), rtol=1e-4, atol=1e-7
+                )
+
+
+def recorded(model, tokens, site):
+    return getattr(run(model, tokens, Sites(**{site: Read()}), mask=pairs(pads=1).mask)[1], site)
+
+
+def moved(model, prompts, site, step):
+    """The metric with `step` added at a site."""
+    edit = Sites(**{site: Add(step)})
+    logits, _ = run(model, prompts.clean, edit, mask=prompts.mask, logits_at=-1)
+    return logit_difference(logits, prompts)
+
+
+def first_cell(site, layer, shape):
+    """1 at one layer, and at the first head of a site that has heads."""
+    cell = np.zeros(shape)
+    heads = [i for i, axis in enumerate(AXES[site]) if "head" in axis]
+    index = [layer] + [slice(None)] * (len(shape) - 1)
+    if heads:
+        index[1 + heads[0]] = 0
+    cell[tuple(index)] = 1
+    return cell
 
 
 @pytest.mark.parametrize("name", ["grouped", "gemma", "learned"])
