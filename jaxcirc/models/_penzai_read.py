@@ -232,6 +232,7 @@ def _unembedding(layer: Any, table: Any) -> tuple[Array | None, Array | None]:
     """(unembed, bias); None where the embedding serves for both."""
     if not isinstance(layer, pz.nn.EmbeddingDecode):
         return linear(layer, ("embedding",), ("vocabulary",))
-    if layer.table.embeddings.label == table.label:
+    own: Any = layer.table.embeddings
+    if own.label == table.label:
         return None, None
-    return array(layer.table.embeddings, "embedding", "vocabulary"), None
+    return array(own, "embedding", "vocabulary"), None

@@ -57,7 +57,7 @@ def write(model: LM, name: str) -> Any:
     table = pz.nn.EmbeddingTable(
         _parameter(f"{name}/embedder.embeddings", model.embed, VOCAB + STREAM), VOCAB[0]
     )
-    layers = [pz.nn.EmbeddingLookup(table)]
+    layers: list[Any] = [pz.nn.EmbeddingLookup(table)]
     if model.embed_scale != 1.0:
         layers.append(pz.nn.ConstantRescale(_constant(model.embed_scale, model.dtype)))
     for i in range(c.n_layers):
@@ -80,11 +80,13 @@ def _parameter(label: str, array: Array, axes: tuple[str, ...]) -> Any:
     return pz.Parameter(value=pz.nx.wrap(array).tag(*axes), label=label)
 
 
-def _constant(x: float, dtype: jnp.dtype) -> Array:
+def _constant(x: float, dtype: jnp.dtype) -> Any:
     return jnp.asarray(x, dtype)
 
 
-def _linear(label: str, weight: Array, bias: Array | None, inputs: tuple, outputs: tuple) -> Any:
+def _linear(
+    label: str, weight: Array, bias: Array | None, inputs: tuple[str, ...], outputs: tuple[str, ...]
+) -> Any:
     """A Linear, or an Affine where there is a bias; axes in the order of the arrays."""
     if bias is None:
         parameter = _parameter(f"{label}.weights", weight, inputs + outputs)
@@ -125,15 +127,20 @@ def _block(label: str, block: Block, heads: Heads) -> Any:
 def _norm(label: str, norm: AbstractNorm | None, axes: tuple[str, ...]) -> list[Any]:
     if norm is None:
         return []
-    weight = norm.weight + norm.offset if isinstance(norm, RMSNorm) else norm.weight
-    scale = pz.nn.Linear(_parameter(f"{label}/scale.weights", weight, axes), (), ())
     if isinstance(norm, RMSNorm):
-        eps = _constant(norm.eps, weight.dtype)
-        return [pz.nn.RMSLayerNorm([pz.nn.RMSStandardize(axes, eps), scale])]
-    layers = [pz.nn.Standardize(axes, norm.eps), scale]
-    if isinstance(norm, LayerNorm) and norm.bias is not None:
+        weight, eps = norm.weight + norm.offset, _constant(norm.eps, norm.weight.dtype)
+        standardised = pz.nn.RMSStandardize(axes, eps)
+        return [pz.nn.RMSLayerNorm([standardised, _scale(label, weight, axes)])]
+    if not isinstance(norm, LayerNorm):
+        raise ValueError(f"penzai has no {type(norm).__name__}: convert a model without it")
+    layers: list[Any] = [pz.nn.Standardize(axes, norm.eps), _scale(label, norm.weight, axes)]
+    if norm.bias is not None:
         layers.append(pz.nn.AddBias(_parameter(f"{label}/shift.bias", norm.bias, axes), ()))
     return [pz.nn.LayerNorm(layers)]
+
+
+def _scale(label: str, weight: Array, axes: tuple[str, ...]) -> Any:
+    return pz.nn.Linear(_parameter(f"{label}/scale.weights", weight, axes), (), ())
 
 
 def _attention(label: str, attn: Attention, heads: Heads) -> Any:

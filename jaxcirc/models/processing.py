@@ -146,9 +146,14 @@ def _fold_norms(model: LM) -> LM:
         attn_norm=_unit(attn_norm),
         mlp_norm=_unit(block.mlp_norm),
     )
+    return _fold_into_unembedding(_replace(model, blocks=blocks))
+
+
+def _fold_into_unembedding(model: LM) -> LM:
+    assert model.unembed is not None  # untied by then
     unembed, bias = _folded(model.final_norm, model.unembed, model.unembed_bias)
     final = _unit(model.final_norm)
-    return _replace(model, blocks=blocks, final_norm=final, unembed=unembed, unembed_bias=bias)
+    return _replace(model, final_norm=final, unembed=unembed, unembed_bias=bias)
 
 
 def _fold_into_attention(attn: Attention, norm: AbstractNorm | None) -> Attention:
@@ -167,7 +172,9 @@ def _fold_into_mlp(mlp: MLP, norm: AbstractNorm | None) -> MLP:
     return _replace(mlp, w_in=w_in, b_in=b_in, w_gate=w_gate, b_gate=b_gate)
 
 
-def _folded(norm: AbstractNorm | None, weight: Array, bias: Array | None, layered: bool = False):
+def _folded(
+    norm: AbstractNorm | None, weight: Array, bias: Array | None, layered: bool = False
+) -> tuple[Array, Array | None]:
     """(weight, bias) that read the norm's standardised input; the weight is centred over d_model
     where that input has no mean."""
     if norm is None:
@@ -179,19 +186,29 @@ def _folded(norm: AbstractNorm | None, weight: Array, bias: Array | None, layere
         extra = jnp.einsum("...d,...de->...e", _wide(norm.bias), flat)
         bias = _added(bias, extra.reshape(*weight.shape[:axis], *weight.shape[axis + 1 :]))
     flat = flat * _gain(norm)[..., None]
-    flat = _centred(flat, axis) if isinstance(norm, LayerNorm) else flat
+    if isinstance(norm, LayerNorm):
+        flat = flat - jnp.mean(flat, axis=axis, keepdims=True)
     return flat.reshape(weight.shape), bias
 
 
 def _gain(norm: AbstractNorm) -> Array:
-    return _wide(norm.weight) + (norm.offset if isinstance(norm, RMSNorm) else 0.0)
+    if isinstance(norm, RMSNorm):
+        return _wide(norm.weight) + norm.offset
+    return _wide(_known(norm).weight)
 
 
 def _unit(norm: AbstractNorm | None) -> AbstractNorm | None:
     """The norm with gain 1 and no bias."""
-    if isinstance(norm, LayerNorm):
-        return LayerNorm(jnp.ones_like(norm.weight), None, norm.eps)
-    return None if norm is None else RMSNorm(jnp.ones_like(norm.weight), norm.eps)
+    if norm is None:
+        return None
+    ones, eps = jnp.ones_like(_known(norm).weight), _known(norm).eps
+    return RMSNorm(ones, eps) if isinstance(norm, RMSNorm) else LayerNorm(ones, None, eps)
+
+
+def _known(norm: AbstractNorm) -> LayerNorm | RMSNorm:
+    if isinstance(norm, LayerNorm | RMSNorm):
+        return norm
+    raise ValueError(f'{type(norm).__name__} cannot be folded: use process(model, "raw")')
 
 
 def _fold_value_biases(model: LM) -> LM:
