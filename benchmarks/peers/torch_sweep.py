@@ -75,6 +75,10 @@ class Naive:
     def logits(self, tokens: Tensor) -> Tensor:
         return self.model(tokens, use_cache=False).logits[:, -1]
 
+    def last_logits(self, tokens: Tensor) -> Tensor:
+        """The same, the logits of other positions left out."""
+        return self.model(tokens, use_cache=False, logits_to_keep=1).logits[:, -1]
+
     def zs(self, tokens: Tensor) -> list[Tensor]:
         """z of every layer, each [batch pos head*d_head]."""
         seen = []
@@ -286,8 +290,10 @@ class Worker:
         return self._sweep(self.strong_way, heads)
 
     def forward(self, way: str = "strong") -> dict:
-        f = {"naive": self.naive_way.logits, "strong": self.strong_way.forward}[way]
-        logits, seconds = timed(f, self.batch.clean)
+        """`way`: "naive" (transformers), "last" (its last position's logits only), "strong"."""
+        naive, strong = self.naive_way, self.strong_way
+        ways = {"naive": naive.logits, "last": naive.last_logits, "strong": strong.forward}
+        logits, seconds = timed(ways[way], self.batch.clean)
         return {"metric": self.batch.metric(logits).tolist(), "seconds": seconds}
 
     def matmul(self) -> dict:

@@ -10,5 +10,9 @@ from .lm import Config as Config
 from .lm import cast as cast
 from .load import MODELS as MODELS
 from .load import load_model as load_model
+from .penzai import from_penzai as from_penzai
+from .penzai import to_penzai as to_penzai
+from .processing import process as process
+from .processing import require_processing as require_processing
 from .tokenizer import Tokenizer as Tokenizer
 from .toy import toy as toy

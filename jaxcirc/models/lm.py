@@ -145,7 +145,7 @@ class LM(eqx.Module):
         return tap("logits", logits)
 
 
-def cast(model: LM, dtype: jnp.dtype) -> LM:
+def cast(model: LM, dtype: jax.typing.DTypeLike) -> LM:
     """The model with its floating-point weights in another dtype; rotary frequencies stay
     float32."""
     frequencies = None if model.blocks.attn.rotary is None else model.blocks.attn.rotary.inv_freq

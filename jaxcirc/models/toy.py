@@ -30,7 +30,7 @@ def toy(
     causal: bool = True,
     soft_cap: float | None = None,
     window: int | None = None,
-    dtype: jnp.dtype = jnp.float32,
+    dtype: jax.typing.DTypeLike = jnp.float32,
 ) -> LM:
     """A random decoder. Weights are drawn so that every part matters: norm gains differ from 1.
 
@@ -104,7 +104,7 @@ def toy(
     )
 
 
-def _rotary(n_layers: int, d_head: int, dtype: jnp.dtype) -> Rotary:
+def _rotary(n_layers: int, d_head: int, dtype: jax.typing.DTypeLike) -> Rotary:
     exponent = jnp.arange(0, d_head, 2, dtype=dtype) / d_head
     return Rotary(jnp.tile(1.0 / 100.0**exponent, (n_layers, 1)))
 
