@@ -94,7 +94,7 @@ def loaded(stack: contextlib.ExitStack, setting, prompts) -> Peer:
     peer = stack.enter_context(Peer(WORKER, setting))
     peer.ask("load", gguf=str(MODELS["smollm2-135m"].path()))
     columns = {"clean": prompts.clean, "corrupt": prompts.corrupt}
-    answers = {"answers": prompts.answers[:, 0], "wrongs": prompts.wrongs[:, 0]}
+    answers = {"answer": prompts.answers[:, 0], "wrong": prompts.wrongs[:, 0]}
     peer.ask("prompts", **{name: np.asarray(x).tolist() for name, x in (columns | answers).items()})
     return peer
 

@@ -1,1 +1,1 @@
-"""Pallas kernels, each beside its jnp reference. Imports nothing of jaxcirc; none is needed so far."""
+"""Pallas kernels, each beside its jnp reference. Imports nothing of jaxcirc; none needed so far."""
