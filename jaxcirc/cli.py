@@ -90,8 +90,8 @@ class Discover:
                 seed=self.source.seed,
                 progress=tell,
             )
-        _print_discover(result)
         _write(result, self.out)
+        _print_discover(result)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -150,7 +150,7 @@ class Lens:
     def __call__(self) -> None:
         model, tokenizer = models.load_model(self.model)
         found = experiments.lens_text(model, tokenizer, self.text, bos=self.bos, top=self.top)
-        console.print(found.headline)
+        console.print(found.headline, markup=False)
         for title, rows in (("logit lens", found.layers), ("heads", found.heads)):
             console.print(_rich_table(title, rows, tuple(rows[0])))
 
@@ -342,10 +342,11 @@ def _task_row(row: experiments.TaskRow) -> dict[str, str]:
 
 def _rich_table(title: str, rows, columns: tuple[str, ...]) -> Table:
     table = Table(title=title, title_justify="left", title_style="bold")
-    for column in columns:
-        table.add_column(column, justify="left" if isinstance(rows[0][column], str) else "right")
+    for column in columns if rows else ():
+        words = isinstance(rows[0][column], str)
+        table.add_column(escape(column), justify="left" if words else "right")
     for row in rows:
-        table.add_row(*(_text(row[column]) for column in columns))
+        table.add_row(*(escape(_text(row[column])) for column in columns))
     return table
 
 

@@ -84,7 +84,7 @@ def many_tokens() -> str:
 
 
 def truncated() -> str:
-    whole = models.MODELS["smollm2-135m"].path()
+    whole = models.MODELS["smollm2-135m"].paths()[0]
     with open("short.gguf", "wb") as file, whole.open("rb") as source:
         file.write(source.read(3_000_000))
     return "short.gguf"
@@ -127,7 +127,8 @@ def test_the_line_is_all_that_is_printed_and_the_exit_status_is_1():
     code = "from jaxcirc.cli import main; main(['discover', 'chess'])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
     assert done.returncode == 1 and done.stdout == ""
-    assert done.stderr.splitlines() == ["jaxcirc: unknown task 'chess': the tasks are ioi"]
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("jaxcirc: unknown task 'chess': the tasks are ioi")
 
 
 def test_tracebacks_can_be_asked_for(monkeypatch):

@@ -17,7 +17,7 @@ from jaxtyping import Array, Float, Int
 
 from .._types import Direction
 from ..taps import AXES, OUTER, Add, Chain, Cone, Read, Sites, cone, head_axis, parse_site
-from ..tasks import Metrics, Prompts, ends, logit_difference, name_metrics, sign, with_reference
+from ..tasks import Metrics, Prompts, ends, kl, logit_difference, name_metrics, sign, with_reference
 
 
 class Scores(eqx.Module):
@@ -78,7 +78,12 @@ def nodes(
     model.check(Sites(**{site: True for site in sites}))
     keep = tuple((site, _kept(site, by)) for site in sites)
     metrics = name_metrics(metric)
-    first = int(prompts.first_difference().min()) if causal_cone else 0
+    if direction == "noise" and any(f is kl for _, f in metrics):
+        raise ValueError(
+            'the slope of kl is 0 at the clean run, its own reference: use direction="denoise", or'
+            " patching.sweep, which is exact"
+        )
+    first = int(prompts.first_difference().min()) if causal_cone and model.causal else 0
     parts = []
     with jax.default_matmul_precision(precision):
         for rows in _batches(len(prompts), batch):

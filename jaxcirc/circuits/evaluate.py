@@ -46,10 +46,11 @@ def means(model, prompts: Prompts, reference: Prompts | None = None) -> Means:
         )
     groups = jnp.asarray([keys[key] for key in _keys(reference)])
     sites = tuple(site for site in SITES if site in model.sites())
-    sums = [
-        _sums(model, part.arrays(), part_groups, n_groups=len(keys), sites=sites)
-        for part, part_groups in _parts(reference, groups)
-    ]
+    with jax.default_matmul_precision("highest"):
+        sums = [
+            _sums(model, part.arrays(), part_groups, n_groups=len(keys), sites=sites)
+            for part, part_groups in _parts(reference, groups)
+        ]
     total, count = jax.tree.map(lambda *xs: sum(xs[1:], xs[0]), *sums)
     values = jax.tree.map(lambda x: x / _behind(count, x.ndim)[None], total)
     return Means(values, jnp.asarray([keys[key] for key in _keys(prompts)]))
@@ -196,7 +197,8 @@ def ablated_values(
     """The metric of every circuit with all nodes outside it ablated, on the clean prompts."""
     batch = prompts.arrays()
     if batch.reference is None:
-        reference, _ = run(model, batch.clean, mask=batch.mask, logits_at=-1)
+        with jax.default_matmul_precision("highest"):
+            reference, _ = run(model, batch.clean, mask=batch.mask, logits_at=-1)
         batch = with_reference(batch, reference)
     masks = [_off(model, circuit) for circuit in circuits]
     found = []

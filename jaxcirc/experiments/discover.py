@@ -42,7 +42,8 @@ def discover_task(
 
     >>> discover_task(model, ioi(tokenizer, n=32)).table[0]
     """
-    settings = {"metric": metric, "direction": direction, "verify": verify}
+    means = (prompts if reference is None else reference).hash()
+    settings = {"metric": metric, "direction": direction, "verify": verify, "means_of": means}
     with clock() as seconds:
         circuit = circuits.discover(
             model,
@@ -81,6 +82,11 @@ def head_lens(model, prompts: Prompts, seed: int = 0) -> dict[str, np.ndarray]:
     "copies" and "suppresses" (its OV circuit on the answers), and attention between the spans that
     the prompts have, such as "end>IO".
     """
+    with jax.default_matmul_precision("highest"):
+        return _head_lens(model, prompts, seed)
+
+
+def _head_lens(model, prompts: Prompts, seed: int) -> dict[str, np.ndarray]:
     ours = attribution.direct(model, prompts)
     general = attribution.head_scores(model, jax.random.key(seed))
     tokens = np.unique(np.concatenate([prompts.answers[:, 0], prompts.wrongs[:, 0]]))[:16]

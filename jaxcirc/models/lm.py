@@ -65,6 +65,11 @@ class LM(eqx.Module):
         return self.config.n_layers
 
     @property
+    def causal(self) -> bool:
+        """Whether a position sees only what comes before it."""
+        return self.blocks.attn.causal
+
+    @property
     def dtype(self) -> jnp.dtype:
         """The dtype of the weights."""
         return self.embed.dtype

@@ -77,22 +77,20 @@ class Attention(eqx.Module):
         return jnp.einsum("bhds,bshe->bdhe", pattern, v)
 
     def write(self, z: Query, norm: AbstractNorm | None, tap: Taps) -> Stream:
-        """What the heads add to the stream. Per-head writes are made only when asked for; after a
-        post-norm they use its scale held constant."""
-        if not tap.wants("head_out"):
-            out = plus(jnp.einsum("bphe,hed->bpd", z, self.w_o), self.b_o)
-            return out if norm is None else norm(out, tap, "attn_post_scale")
-        heads = jnp.einsum("bphe,hed->bphd", z, self.w_o)
-        bias = (
-            jnp.zeros_like(heads[:, :, 0])
-            if self.b_o is None
-            else plus(0 * heads[:, :, 0], self.b_o)
-        )
+        """What the heads add to the stream: Float[batch pos d_model].
+
+        Per-head writes are made only when asked for, and enter by what an edit changes, so reading
+        them changes neither value nor gradient; after a post-norm they use its scale held constant.
+        """
+        out = plus(jnp.einsum("bphe,hed->bpd", z, self.w_o), self.b_o)
+        heads = jnp.einsum("bphe,hed->bphd", z, self.w_o) if tap.wants("head_out") else None
         if norm is not None:
-            scale = tap("attn_post_scale", norm.scale(heads.sum(axis=2) + bias))
-            scale = jax.lax.stop_gradient(scale)
-            heads, bias = norm.apply(heads, scale[:, :, None]), norm.apply(bias, scale)
-        return tap("head_out", heads).sum(axis=2) + bias
+            scale = tap("attn_post_scale", norm.scale(out))
+            out = norm.apply(out, scale)
+            if heads is not None:
+                held = jax.lax.stop_gradient(scale)[:, :, None]
+                heads = norm.apply(heads, held) - norm.apply(jnp.zeros_like(heads), held)
+        return out if heads is None else out + (tap("head_out", heads) - heads).sum(axis=2)
 
 
 def project(x: Stream, weight: Array, bias: Array | None) -> Query:

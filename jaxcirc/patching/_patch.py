@@ -136,7 +136,7 @@ def picks_of(cells: Sequence[Cell], width: int, runs: Pair, pos: str | None, fir
 def _spread(site: str, shape: tuple[int, ...], cells: Sequence[Cell], pos: str | None) -> list[int]:
     """The shape of a site's masks: 1 along every axis that no cell resolves."""
     used = {axis for cell in cells for axis, _ in cell.choice}
-    used |= {"batch", "pos", "dest"} if pos is not None else set()
+    used |= {"batch", "pos", "dest", "src"} if pos is not None else set()
     return [size if axis in used else 1 for axis, size in zip(AXES[site], shape, strict=True)]
 
 
@@ -150,18 +150,19 @@ def _mask(cell: Cell, shape: tuple[int, ...], prompts: Prompts, pos: str | None,
         mask = mask & flags.reshape([-1 if a == axis else 1 for a in axes])
     if pos is None:
         return mask
-    span = np.asarray(prompts.span(pos))[:, first:]
-    column = "pos" if "pos" in axes else "dest"
+    column = next(axis for axis in ("pos", "dest", "src") if axis in axes)
+    span = np.asarray(prompts.span(pos))[:, 0 if column == "src" else first :]
     return mask & span.reshape([{"batch": len(span), column: -1}.get(a, 1) for a in axes])
 
 
-def batches(prompts: Prompts, size: int, groups: int = 4) -> Iterator[tuple[np.ndarray, int, int]]:
+def batches(
+    firsts: Int[np.ndarray, "example"], size: int, groups: int = 4
+) -> Iterator[tuple[np.ndarray, int, int]]:
     """Batches of examples with about the same suffix: (indices, how many are new, first column).
 
     Examples are sorted into at most `groups` classes of suffix; every batch of a class has the same
     shape, the last one filled up with repeats, so a class costs one trace.
     """
-    firsts = prompts.first_difference()
     edges = np.linspace(firsts.min(), firsts.max() + 1, groups + 1)
     wide = firsts.max() - firsts.min() >= groups
     classes = np.digitize(firsts, edges[1:-1]) if wide else np.zeros(len(firsts), int)

@@ -61,6 +61,8 @@ def sweep(
     >>> effects = jaxcirc.patching.sweep(model, prompts, site="z")
     >>> effects.mean().shape                                                   # [layer head]
     """
+    named = parse_site(site)[1]
+    layers = [named] if layers is None and named is not None else layers
     site = _layered(site)
     model.check(Sites(**{site: True}))
     by = _axes(site, by)
@@ -75,7 +77,7 @@ def sweep(
         model,
         prompts,
         cells,
-        metric if isinstance(metric, Mapping) else {"metric": metric},
+        dict(name_metrics(metric)),
         direction,
         pos=pos,
         precision=precision,
@@ -84,7 +86,7 @@ def sweep(
     )
     shape, axes = (len(prompts), len(layers), *sizes), ("example", "layer", *by)
     made = {name: effects.reshaped(shape, axes, site) for name, effects in found.items()}
-    return made if isinstance(metric, Mapping) else made["metric"]
+    return made if isinstance(metric, Mapping) else next(iter(made.values()))
 
 
 def patch(
@@ -150,10 +152,11 @@ def _parts(model, prompts, cells, metrics, direction, pos, memory) -> Iterator[_
     sites = tuple(sorted({cell.site for cell in cells}))
     options = {"sites": sites, "metrics": metrics, "direction": direction}
     width = _width(cells)
+    firsts = prompts.first_difference() * model.causal
     length = prompts.clean.shape[1]
-    for low, members in _columns(prompts, cells, order):
+    for low, members in _columns(firsts, cells, order):
         size = rows_in(memory, model, length - low, length, width + 1)
-        for rows, n_new, first in batches(prompts, size):
+        for rows, n_new, first in batches(firsts, size):
             shared, first = low <= first, max(first, low)
             batch = prompts.take(rows).arrays()
             runs = pair(model, batch, first=first, shared=shared, **options)
@@ -173,12 +176,12 @@ def _width(cells: Sequence[Cell]) -> int:
     return min(len(cells), int(np.clip(np.ceil(per_layer), 5, 16)))
 
 
-def _columns(prompts, cells, order) -> Iterator[tuple[int, list[int]]]:
+def _columns(firsts, cells, order) -> Iterator[tuple[int, list[int]]]:
     """Cells in at most four classes by the column they patch, with the first column of each.
 
     A cell before the first difference of every prompt has effect exactly 0 and is not run.
     """
-    earliest = int(prompts.first_difference().min())
+    earliest = int(firsts.min())
     columns = {i: cells[i].column for i in order}
     whole = [i for i in order if columns[i] is None]
     if whole:

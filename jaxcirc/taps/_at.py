@@ -154,7 +154,7 @@ def _verb(
     if verb == "stop":
         return Stop(mask)
     if verb == "mix":
-        return Mix(slots(values[0]), jnp.where(mask, slots(values[1]), 0.0))
+        return Mix(jnp.where(mask, slots(values[0]), 0.0), jnp.where(mask, slots(values[1]), 0.0))
     makers: dict[str, Callable] = {"set": Set, "add": Add}
     return makers[verb](slots(values[0]), mask)
 
@@ -238,7 +238,10 @@ def _span(name: str, prompts) -> Any:
 
 def _indices(choice: Choice, size: int, axis: str, site: str) -> np.ndarray:
     """Non-negative indices of a choice along an axis, or a `ValueError` naming the range."""
-    chosen = np.arange(size) if choice is None else np.atleast_1d(np.asarray(choice, int))
+    chosen = np.arange(size) if choice is None else np.atleast_1d(np.asarray(choice))
+    if chosen.dtype == bool and chosen.shape == (size,):
+        chosen = np.nonzero(chosen)[0]
+    chosen = chosen.astype(int)
     if chosen.size == 0 or chosen.min() < -size or chosen.max() >= size:
         hint = ""
         if axis == "kv_head":

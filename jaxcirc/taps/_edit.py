@@ -31,6 +31,17 @@ def _leafwise(part: PyTree, x: PyTree[Array]) -> PyTree:
     return part if same else jax.tree.map(lambda _: part, x)
 
 
+def _same(edited: Array, x: Array) -> Array:
+    """The edited activation, which must have kept its shape."""
+    if edited.shape != x.shape:
+        raise ValueError(
+            f"an edit would turn shape {x.shape} into {edited.shape}: its value and mask must"
+            " broadcast against the activation (with logits_at= only the scored columns are there;"
+            ' in generate, edits by position need during="prompt")'
+        )
+    return edited
+
+
 class AbstractEdit(eqx.Module):
     """A rewrite of one activation: `edit(x) -> (x', record)`."""
 
@@ -41,6 +52,16 @@ class AbstractEdit(eqx.Module):
     def at_layer(self, layer: Int[Array, ""]) -> "AbstractEdit":
         """The edit of one layer, where array leaves lead with a layer axis."""
         return take_layer(self, layer)
+
+    def check(self, n_layers: int) -> None:
+        """Raise `ValueError` for a leaf that does not lead with an axis of `n_layers`."""
+        for leaf in jax.tree.leaves(self):
+            if jnp.ndim(leaf) > 0 and jnp.shape(leaf)[0] != n_layers:
+                raise ValueError(
+                    f"an array of shape {jnp.shape(leaf)} in {type(self).__name__} needs {n_layers}"
+                    " in front, one entry a layer: for one value at all layers, or at some, say"
+                    ' resolve(at("resid_post", layer=3).add(value), model)'
+                )
 
     def alone(self) -> tuple[int, ...]:
         """Layers at which the edit has a structure of its own, so that a run must split there."""
@@ -83,7 +104,7 @@ class Set(AbstractEdit):
 
     def __call__(self, x: PyTree[Array]) -> tuple[PyTree[Array], Record]:
         def put(x, value, where):
-            return jnp.where(where, jnp.asarray(value, x.dtype), x)
+            return _same(jnp.where(where, jnp.asarray(value, x.dtype), x), x)
 
         return jax.tree.map(put, x, _leafwise(self.value, x), _leafwise(self.where, x)), None
 
@@ -96,7 +117,7 @@ class Add(AbstractEdit):
 
     def __call__(self, x: PyTree[Array]) -> tuple[PyTree[Array], Record]:
         def add(x, value, where):
-            return jnp.where(where, x + jnp.asarray(value, x.dtype), x)
+            return _same(jnp.where(where, x + jnp.asarray(value, x.dtype), x), x)
 
         return jax.tree.map(add, x, _leafwise(self.value, x), _leafwise(self.where, x)), None
 
@@ -113,7 +134,7 @@ class Mix(AbstractEdit):
     def __call__(self, x: PyTree[Array]) -> tuple[PyTree[Array], Record]:
         def mix(x, value, alpha):
             alpha = jnp.asarray(alpha, x.dtype)
-            return (1 - alpha) * x + alpha * jnp.asarray(value, x.dtype)
+            return _same((1 - alpha) * x + alpha * jnp.asarray(value, x.dtype), x)
 
         return jax.tree.map(mix, x, _leafwise(self.value, x), _leafwise(self.alpha, x)), x
 
@@ -144,6 +165,10 @@ class Chain(AbstractEdit):
 
     def at_layer(self, layer: Int[Array, ""]) -> AbstractEdit:
         return Chain(tuple(edit.at_layer(layer) for edit in self.edits))
+
+    def check(self, n_layers: int) -> None:
+        for edit in self.edits:
+            edit.check(n_layers)
 
     def alone(self) -> tuple[int, ...]:
         return tuple(layer for edit in self.edits for layer in edit.alone())
@@ -177,6 +202,9 @@ class At(AbstractEdit):
         slot = jnp.argmax(hits)
         return _Slot(jnp.any(hits), slot, self.edit.at_layer(slot), layers.shape[0])
 
+    def check(self, n_layers: int) -> None:
+        self.edit.check(jnp.shape(self.layers)[0])
+
     def join(self, records: list[tuple[int, Record]]) -> Record:
         # A slot is filled in one segment and zero in the others.
         return jax.tree.map(lambda *parts: sum(parts[1:], parts[0]), *(part for _, part in records))
@@ -200,6 +228,11 @@ class ByLayer(AbstractEdit):
             raise ValueError(
                 "ByLayer needs one edit per layer: ByLayer((edit, edit), layers=(3, 7))"
             )
+
+    def check(self, n_layers: int) -> None:
+        for layer in self.layers:
+            if not 0 <= layer < n_layers:
+                raise ValueError(f"ByLayer: layer {layer} is out of range, use 0..{n_layers - 1}")
 
     def alone(self) -> tuple[int, ...]:
         return self.layers

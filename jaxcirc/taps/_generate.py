@@ -22,7 +22,7 @@ def generate(
     n: int = 20,
     key: PRNGKeyArray | None = None,
     *,
-    temperature: float = 0.0,
+    temperature: float | None = None,
     mask: Mask | None = None,
     during: Literal["all", "prompt"] = "all",
 ) -> Int[Array, "batch n"]:
@@ -31,19 +31,25 @@ def generate(
     - `tokens`: Int[batch pos], padded on the left where `mask` (Bool[batch pos]) is False.
     - `edits`: act on the prompt and on every new token, or with `during="prompt"` on the prompt
       alone (edits with a position axis of the prompt's length need that).
-    - `key`, `temperature`: sampling; greedy at temperature 0 or without a key.
+    - `key`: samples, at `temperature` (default 1); greedy without a key.
 
     Returns the new tokens, Int[batch n]. The keys and values kept are those *after* the edits.
+    Raises `ValueError` for n < 1, or a temperature without a key.
 
-    >>> generate(model, tokens, Sites(resid_post=Add(direction)), n=8)
+    >>> generate(model, tokens, resolve(at("resid_post", layer=9).add(direction), model), n=8)
     """
+    if n < 1 or (key is None and temperature is not None):
+        raise ValueError(
+            "generate(..., n=20, key=jax.random.key(0), temperature=1.0): n from 1, and a key"
+        )
     mask = jnp.ones(tokens.shape, bool) if mask is None else jnp.asarray(mask, bool)
+    last = mask.shape[1] - 1 - jnp.argmax(mask[:, ::-1], axis=1)
     keep = Sites(rot_k=Read(), v=Read())
-    logits, records = run(model, tokens, edits | keep, mask=mask, logits_at=-1)
+    logits, records = run(model, tokens, edits | keep, mask=mask, logits_at=last)
     cache = _room(_kept(records, edits), mask, n)
     later = edits if during == "all" else Sites()
     keys = jax.random.split(jax.random.key(0) if key is None else key, n)
-    heat = jnp.where(key is None, 0.0, temperature)
+    heat = jnp.asarray(0.0 if key is None else 1.0 if temperature is None else temperature)
     first = _pick(logits, keys[0], heat)
 
     def step(carry, key):

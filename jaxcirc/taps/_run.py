@@ -36,13 +36,13 @@ class Cache(eqx.Module):
 class Start(eqx.Module):
     """Resume at a layer, which may be traced, from a cached residual stream.
 
-    resid: Float[batch pos d_model], the value of `resid_pre[layer]`. With `differentiable` the
-    skipped layers stay in a reverse-differentiable scan, each live block checkpointed.
+    resid: Float[batch pos d_model], the value of `resid_pre[layer]`. The layers below are skipped
+    by a `lax.cond` in the same scan: differentiable, and as fast as a loop with a dynamic start
+    (0.106 s against 0.112 s for half of SmolLM2). What is read there is zero.
     """
 
     resid: Resid
     layer: Int[Array, ""]
-    differentiable: bool = eqx.field(static=True, default=False)
 
 
 class Timeline(eqx.Module):
@@ -144,6 +144,9 @@ def _check_arguments(model: Model, edits: Sites, layers, start, remat: str) -> N
         raise ValueError(
             f"layers={layers}: this model has {model.n_layers}; use layers=0..{model.n_layers}"
         )
+    for site, edit in edits.items():
+        if site not in OUTER:
+            edit.check(model.n_layers)
     if start is not None and edits.embed is not None:
         raise ValueError("`embed` lies before `start`: edit resid_pre, or run without start=")
     if remat not in REMAT:

@@ -14,6 +14,7 @@ from ._edit import AbstractEdit, Chain
 
 _STREAM = ("batch", "pos", "d_model")
 _QUERY = ("batch", "pos", "head", "d_head")
+_COPY = ("batch", "src", "head", "d_head")
 _KEY = ("batch", "pos", "kv_head", "d_head")
 _HIDDEN = ("batch", "pos", "d_mlp")
 _SQUARE = ("batch", "head", "dest", "src")
@@ -35,8 +36,8 @@ AXES: dict[str, tuple[str, ...]] = {
     "k_norm_scale": ("batch", "pos", "kv_head", "one"),
     "rot_q": _QUERY,
     "rot_k": _KEY,
-    "k_at_head": _QUERY,
-    "v_at_head": _QUERY,
+    "k_at_head": _COPY,
+    "v_at_head": _COPY,
     "scores": _SQUARE,
     "pattern": _SQUARE,
     "z": _QUERY,

@@ -161,7 +161,7 @@ def test_restart_is_differentiable(tiny_model):
     _, records = run(tiny_model, tokens(), Sites(resid_pre=Read()))
 
     def from_layer(x, model):
-        return run(model, tokens(), start=Start(x, jnp.asarray(1), True))[0].max()
+        return run(model, tokens(), start=Start(x, jnp.asarray(1)))[0].max()
 
     def from_edit(x, model):
         return run(model, tokens(), Sites(resid_pre=At(jnp.array([1]), Set(x[None]))))[0].max()
@@ -234,3 +234,35 @@ def test_half_precision_is_near_single_precision(dtype):
         logits, _ = run(cast(model, dtype), tokens())
     assert logits.dtype == dtype
     close(np.asarray(logits, np.float32), run(model, tokens())[0], 0.1)
+
+
+@pytest.mark.parametrize("name", ["gemma", "learned"])
+def test_reading_any_site_changes_neither_logits_nor_gradients(name):
+    model = tiny(name)
+    shape = (model.n_layers, *tokens().shape, model.config.d_model)
+
+    def loss(nudge, edits):
+        logits, _ = run(model, tokens(), Sites(resid_pre=Add(nudge)) | edits)
+        return logits[:, -1, 3].sum(), logits
+
+    gradient = jax.jit(jax.grad(loss, has_aux=True))
+    plain, expected = gradient(jnp.zeros(shape), Sites())
+    for site in here(model, ("head_out", "scores", "k_at_head", "attn_out", "mlp_post")):
+        found, logits = gradient(jnp.zeros(shape), Sites(**{site: Read()}))
+        close(logits, expected)
+        close(found, plain, 1e-4)
+
+
+def test_an_edit_without_a_layer_axis_is_refused():
+    with pytest.raises(ValueError, match="in front, one entry a layer"):
+        run(tiny("grouped"), tokens(), Sites(resid_post=Add(jnp.ones(16))))
+
+
+def test_an_edit_that_would_enlarge_its_site_is_refused():
+    with pytest.raises(ValueError, match="would turn shape"):
+        run(tiny("grouped"), tokens(), Sites(logits=Set(jnp.zeros((3, 8, 1)))), logits_at=-1)
+
+
+def test_by_layer_out_of_range_is_refused():
+    with pytest.raises(ValueError, match="out of range"):
+        run(tiny("grouped"), tokens(), Sites(z=ByLayer((Read(),), (99,))))
