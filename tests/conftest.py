@@ -1,27 +1,25 @@
 """Shared fixtures, and a run that compiles quickly. `--beartype` checks every shape annotation."""
 
 import os
+import sys
 
 import jax
 import pytest
+from jaxtyping import install_import_hook
+
+if "--beartype" in sys.argv:  # before any other conftest imports the library
+    install_import_hook("jaxcirc", "beartype.beartype")
+
+# Nearly all of the time goes into compiling small programs, and this halves it.
+if "backend_optimization_level" not in os.environ.get("XLA_FLAGS", ""):
+    os.environ["XLA_FLAGS"] = "--xla_backend_optimization_level=0 " + os.environ.get("XLA_FLAGS", "")
+jax.config.update("jax_default_matmul_precision", "highest")
 
 
 def pytest_addoption(parser):
     parser.addoption(
         "--beartype", action="store_true", help="check jaxtyping's annotations at run time"
     )
-
-
-def pytest_configure(config):
-    if config.getoption("--beartype"):
-        from jaxtyping import install_import_hook
-
-        install_import_hook("jaxcirc", "beartype.beartype")
-    # Nearly all of the time goes into compiling small programs, and this halves it.
-    flags = os.environ.get("XLA_FLAGS", "")
-    if "backend_optimization_level" not in flags:
-        os.environ["XLA_FLAGS"] = f"{flags} --xla_backend_optimization_level=0".strip()
-    jax.config.update("jax_default_matmul_precision", "highest")
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -11,7 +11,7 @@ import math
 import re
 from collections.abc import Iterable
 from fnmatch import fnmatch
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import numpy as np
@@ -62,6 +62,7 @@ class Row:
     axes: str
 
 
+@runtime_checkable
 class Source(Rows, Protocol):
     """A file of named tensors that knows their names."""
 

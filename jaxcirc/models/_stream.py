@@ -7,7 +7,7 @@ the destination is a view with its axes in the order of the file. Imports nothin
 import dataclasses
 import math
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -24,6 +24,7 @@ class Part:
     of: int
 
 
+@runtime_checkable
 class Rows(Protocol):
     """A file of named tensors, read by rows of their first axis."""
 

@@ -99,7 +99,7 @@ def run(
     *,
     mask: Mask | None = None,
     positions: Int[Array, "batch pos"] | None = None,
-    logits_at: Int[Array, "batch *n"] | int | None = None,
+    logits_at: Int[Array, "*at"] | int | None = None,
     layers: int | None = None,
     start: Start | None = None,
     cache: Cache | None = None,
@@ -161,7 +161,7 @@ def _timeline(tokens, mask, positions, cache: Cache | None) -> Timeline:
     return Timeline(jnp.broadcast_to(positions, tokens.shape), mask, cache)
 
 
-def _columns(x: Resid, logits_at) -> Resid:
+def _columns(x: Resid, logits_at: Int[Array, "*at"] | int) -> Float[Array, "batch at d_model"]:
     at = jnp.asarray(logits_at)
     at = jnp.broadcast_to(at, (x.shape[0],)) if at.ndim == 0 else at
     at = (at[:, None] if at.ndim == 1 else at) % x.shape[1]
