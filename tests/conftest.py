@@ -11,8 +11,9 @@ if "--beartype" in sys.argv:  # before any other conftest imports the library
     install_import_hook("jaxcirc", "beartype.beartype")
 
 # Nearly all of the time goes into compiling small programs, and this halves it.
-if "backend_optimization_level" not in os.environ.get("XLA_FLAGS", ""):
-    os.environ["XLA_FLAGS"] = "--xla_backend_optimization_level=0 " + os.environ.get("XLA_FLAGS", "")
+flags = os.environ.get("XLA_FLAGS", "")
+if "backend_optimization_level" not in flags:
+    os.environ["XLA_FLAGS"] = f"--xla_backend_optimization_level=0 {flags}"
 jax.config.update("jax_default_matmul_precision", "highest")
 
 

@@ -10,17 +10,17 @@ from typing import Literal
 import equinox as eqx
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Shaped
 
 from .._types import Record
 from ._edit import AbstractEdit
 
 
 class Code(eqx.Module):
-    """An activation in a dictionary's coordinates: x = decode(features) + error."""
+    """An activation in a dictionary's coordinates, x = decode(features) + error; or a mask of them."""
 
-    features: Float[Array, "*batch feature"]
-    error: Float[Array, "*batch d_in"]
+    features: Shaped[Array, "*batch feature"]
+    error: Shaped[Array, "*batch d_in"]
 
 
 class AbstractDictionary(eqx.Module):

@@ -19,7 +19,8 @@ def turned(first: np.ndarray, second: np.ndarray, n: int):
 
 
 def rotary(x, n=4, **options):
-    return np.asarray(Rotary(jnp.asarray(FREQUENCY[:n]), **options)(jnp.asarray(x), POSITIONS))
+    turn = Rotary(jnp.asarray(FREQUENCY[:n]), **options)
+    return np.asarray(turn(jnp.asarray(x), jnp.asarray(POSITIONS)))
 
 
 def test_halves_are_paired():
@@ -49,7 +50,7 @@ def test_coordinates_beyond_the_frequencies_pass(interleaved):
 
 
 def test_products_depend_on_the_difference_of_positions_alone():
-    q, k = X[:1, :1], X[1:, :1]
+    q, k = jnp.asarray(X[:1, :1]), jnp.asarray(X[1:, :1])
     turn = Rotary(jnp.asarray(FREQUENCY))
 
     def product(i, j):

@@ -79,7 +79,9 @@ def test_a_value_may_differ_by_layer():
 
 
 def test_edits_of_one_site_compose_in_the_order_in_which_they_are_said():
-    edits = at("z", layer=1).set(2.0) | at("z", head=0).add(1.0) | at("z", layer=1, pos=3).mix(0, 1)
+    edits = (
+        at("z", layer=1).set(2.0) | at("z", head=0).add(1.0) | at("z", layer=1, pos=3).mix(0.0, 1.0)
+    )
     found = applied(edits, "z", 1)
     assert (found[0, 0, 0, 0], found[0, 0, 1, 0], found[0, 3, 0, 0]) == (3.0, 2.0, 0.0)
 
