@@ -6,7 +6,7 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Int, PRNGKeyArray
+from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from .._types import Mask, Tokens
 from ._edit import Read
@@ -22,7 +22,7 @@ def generate(
     n: int = 20,
     key: PRNGKeyArray | None = None,
     *,
-    temperature: float | None = None,
+    temperature: float | Float[Array, ""] | None = None,
     mask: Mask | None = None,
     during: Literal["all", "prompt"] = "all",
 ) -> Int[Array, "batch n"]:

@@ -17,7 +17,7 @@ from ._edit import AbstractEdit
 
 
 class Code(eqx.Module):
-    """An activation in a dictionary's coordinates, x = decode(features) + error; or a mask of them."""
+    """An activation in a dictionary's coordinates, x = decode(features) + error; or their mask."""
 
     features: Shaped[Array, "*batch feature"]
     error: Shaped[Array, "*batch d_in"]
