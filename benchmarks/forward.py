@@ -69,7 +69,7 @@ def arguments() -> argparse.Namespace:
 
 def loaded(stack: contextlib.ExitStack, setting) -> Peer:
     peer = stack.enter_context(Peer(WORKER, setting))
-    peer.ask("load", gguf=str(MODELS["smollm2-135m"].path()))
+    peer.ask("load", gguf=str(MODELS["smollm2-135m"].paths()[0]))
     return peer
 
 

@@ -92,7 +92,7 @@ def best_peer(stack: contextlib.ExitStack, prompts, command: str) -> Peer:
 
 def loaded(stack: contextlib.ExitStack, setting, prompts) -> Peer:
     peer = stack.enter_context(Peer(WORKER, setting))
-    peer.ask("load", gguf=str(MODELS["smollm2-135m"].path()))
+    peer.ask("load", gguf=str(MODELS["smollm2-135m"].paths()[0]))
     columns = {"clean": prompts.clean, "corrupt": prompts.corrupt}
     answers = {"answer": prompts.answers[:, 0], "wrong": prompts.wrongs[:, 0]}
     peer.ask("prompts", **{name: np.asarray(x).tolist() for name, x in (columns | answers).items()})

@@ -80,19 +80,37 @@ def _sums(model, prompts: Prompts, groups, *, n_groups: int, sites: tuple[str, .
     return total, member.sum(axis=0)
 
 
+@jax.jit
+def _ablations(model, prompts: Prompts, ablation: Means) -> tuple[Array, Sites]:
+    """The clean run's last logits, and what every node would be replaced by, [layer batch pos ...].
+
+    That is the mean of its group, and at the first token what the clean run has there: no ablation
+    behind a position changes it.
+    """
+    first = jnp.argmax(_sinks(prompts), axis=1)[:, None]
+    pos = jnp.broadcast_to(first, (model.n_layers, *first.shape))
+    reads = Sites(**{site: Read(pos) for site, _ in ablation.values.items()})
+    logits, own = run(model, prompts.clean, reads, mask=prompts.mask, logits_at=-1)
+
+    def value(mean: Array, own: Array) -> Array:
+        sink = _sinks(prompts).reshape(1, *prompts.mask.shape, *[1] * (mean.ndim - 3))
+        return jnp.where(sink, own, mean[:, ablation.group])
+
+    return logits, jax.tree.map(value, ablation.values, own)
+
+
 @partial(jax.jit, static_argnames=("metric",))
-def _values(model, prompts: Prompts, values: Means, ablated: Sites, *, metric: Metric):
-    """The metric with each set of nodes ablated: Float[set batch]."""
-    keeps = _sinks(prompts) | ~prompts.mask
+def _values(model, prompts: Prompts, values: Sites, ablated: Sites, *, metric: Metric):
+    """The metric with each set of nodes ablated: Float[set batch].
+
+    Most sets ablate most layers whole, and those are not computed.
+    """
 
     def one(ablated: Sites) -> Float[Array, "batch"]:
         def edit(site: str, off: Bool[Array, "layer ..."]) -> Set:
-            rank = len(AXES[site])
-            value = getattr(values.values, site)[:, values.group]
-            shape = [off.shape[0]] + [1] * rank
-            shape[1 + AXES[site].index(head_axis(site) or AXES[site][-1])] = off[0].size
-            where = off.reshape(shape) & ~keeps.reshape((1, *keeps.shape) + (1,) * (rank - 2))
-            return Set(value, where)
+            axes = AXES[site]
+            sizes = [off[0].size if axis == head_axis(site) else 1 for axis in axes]
+            return Set(getattr(values, site), off.reshape(-1, *sizes), lazy=True)
 
         edits = Sites(**{site: edit(site, off) for site, off in ablated.items()})
         logits, _ = run(model, prompts.clean, edits, mask=prompts.mask, logits_at=-1)
@@ -196,10 +214,9 @@ def ablated_values(
 ) -> Float[np.ndarray, "circuit example"]:
     """The metric of every circuit with all nodes outside it ablated, on the clean prompts."""
     batch = prompts.arrays()
-    if batch.reference is None:
-        with jax.default_matmul_precision("highest"):
-            reference, _ = run(model, batch.clean, mask=batch.mask, logits_at=-1)
-        batch = with_reference(batch, reference)
+    with jax.default_matmul_precision("highest"):
+        logits, values = _ablations(model, batch, ablation)
+    batch = with_reference(batch, logits)
     masks = [_off(model, circuit) for circuit in circuits]
     found = []
     for begin in range(0, len(masks), at_once):
@@ -207,7 +224,7 @@ def ablated_values(
         chunk = chunk + [chunk[-1]] * (min(at_once, len(masks)) - len(chunk))
         stacked = jax.tree.map(lambda *xs: jnp.stack(xs), *chunk)
         with jax.default_matmul_precision("highest"):
-            found.append(np.asarray(_values(model, batch, ablation, stacked, metric=metric)))
+            found.append(np.asarray(_values(model, batch, values, stacked, metric=metric)))
         if progress is not None:
             progress(min(begin + at_once, len(masks)), len(masks))
     return np.concatenate(found)[: len(masks)]

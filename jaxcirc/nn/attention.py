@@ -57,8 +57,8 @@ class Attention(eqx.Module):
         mask = visible(time.positions, time.mask, cache, self.causal, self.window)
         apart = tap.wants("scores", "pattern", "k_at_head", "v_at_head")
         if apart or self.soft_cap is not None or q.dtype not in FUSED:
-            return tap("z", self._attend(q, k, v, mask, tap))
-        return tap("z", jax.nn.dot_product_attention(q, k, v, mask=mask, scale=self.scale))
+            return self._attend(q, k, v, mask, tap)
+        return jax.nn.dot_product_attention(q, k, v, mask=mask, scale=self.scale)
 
     def _turn(self, x: Array, norm: AbstractNorm | None, name: str, time: Timeline, tap: Taps):
         x = x if norm is None else norm(x, tap, f"{name}_norm_scale")

@@ -1,5 +1,7 @@
 """One block of a decoder, serial or parallel, with its norms. May import `taps`."""
 
+from functools import partial
+
 import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
@@ -40,26 +42,31 @@ class Block(eqx.Module):
         return tap("resid_post", x + self._transform(x, tap))
 
     def _attend(self, layer, x: Stream, time: Timeline, tap: Taps) -> Stream:
+        z = tap.make("z", partial(self._heads, layer, x, time))
+        return tap("attn_out", self.attn.write(z, self.attn_post_norm, tap))
+
+    def _heads(self, layer, x: Stream, time: Timeline, tap: Taps) -> Array:
         x = tap("attn_in", x)
         if tap.wants("q_in", "k_in", "v_in"):
             q, k, v = (_norm(self.attn_norm, tap(s, x)) for s in ("q_in", "k_in", "v_in"))
         else:
             normed = x if self.attn_norm is None else self.attn_norm(x, tap, "attn_norm_scale")
             q = k = v = tap("attn_normed", normed)
-        z = self.attn((q, k, v), layer, time, tap)
-        return tap("attn_out", self.attn.write(z, self.attn_post_norm, tap))
+        return self.attn((q, k, v), layer, time, tap)
 
     def _transform(self, x: Stream, tap: Taps) -> Array:
         if self.mlp is None:
             return jnp.zeros_like(x)
+        return tap.make("mlp_out", partial(self._mlp_out, self.mlp, x))
+
+    def _mlp_out(self, mlp: MLP, x: Stream, tap: Taps) -> Array:
         x = tap("mlp_in", x)
         if self.mlp_norm is not None:
             x = self.mlp_norm(x, tap, "mlp_norm_scale")
         elif self.parallel and self.attn_norm is not None:
             x = self.attn_norm(x, tap, "mlp_norm_scale")
-        out = self.mlp(tap("mlp_normed", x), tap)
-        out = out if self.mlp_post_norm is None else self.mlp_post_norm(out, tap, "mlp_post_scale")
-        return tap("mlp_out", out)
+        out = mlp(tap("mlp_normed", x), tap)
+        return out if self.mlp_post_norm is None else self.mlp_post_norm(out, tap, "mlp_post_scale")
 
 
 def _norm(norm: AbstractNorm | None, x: Stream) -> Stream:

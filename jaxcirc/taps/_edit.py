@@ -96,17 +96,24 @@ class Set(AbstractEdit):
     """Replace the chosen cells: x -> where(where, value, x). Records nothing.
 
     `value` and `where` (boolean) broadcast against x behind their layer axis. If x is a pytree (a
-    dictionary's `Code`), each is one for all leaves, or has x's structure.
+    dictionary's `Code`), each is one for all leaves, or has x's structure. `lazy`: a layer whose
+    every cell is replaced does not compute x at all (sites "z" and "mlp_out"), and what would be
+    read on the way to x is zero there.
     """
 
     value: PyTree[Shaped[ArrayLike, "..."]]
     where: PyTree[Bool[ArrayLike, "..."]] = True
+    lazy: bool = eqx.field(static=True, default=False)
 
     def __call__(self, x: PyTree[Array]) -> tuple[PyTree[Array], Record]:
         def put(x, value, where):
             return _same(jnp.where(where, jnp.asarray(value, x.dtype), x), x)
 
         return jax.tree.map(put, x, _leafwise(self.value, x), _leafwise(self.where, x)), None
+
+    def whole(self) -> Bool[Array, ""]:
+        """Whether every cell is replaced."""
+        return jnp.stack([jnp.all(where) for where in jax.tree.leaves(self.where)]).all()
 
 
 class Add(AbstractEdit):

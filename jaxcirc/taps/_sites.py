@@ -6,11 +6,16 @@ Names are TransformerLens's words without the prefix; full TransformerLens strin
 
 import dataclasses
 import re
+from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array
 
-from ._edit import AbstractEdit, Chain
+from ._edit import AbstractEdit, Chain, Set
 
 _STREAM = ("batch", "pos", "d_model")
 _QUERY = ("batch", "pos", "head", "d_head")
@@ -173,6 +178,24 @@ class Taps:
         if edit is None:
             return x
         x, self._records[site] = edit(x)
+        return x
+
+    def make(self, site: str, compute: Callable[["Taps"], Array]) -> Array:
+        """`self(site, compute(self))`, but for a lazy `Set` of every cell, where nothing is run."""
+        edit = getattr(self._edits, site)
+        if not (isinstance(edit, Set) and edit.lazy):
+            return self(site, compute(self))
+
+        def live() -> tuple[Array, dict[str, Any]]:
+            inner = Taps(self._edits)
+            return edit(compute(inner))[0], inner._records
+
+        def spared() -> tuple[Array, dict[str, Any]]:
+            x, records = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), jax.eval_shape(live))
+            return edit(x)[0], records
+
+        x, records = lax.cond(edit.whole(), spared, live)
+        self._records |= records
         return x
 
     def wants(self, *sites: str) -> bool:
