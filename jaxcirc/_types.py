@@ -29,6 +29,8 @@ Bos = Literal["model", "always", "never"]
 Direction = Literal["noise", "denoise"]
 Progress = Callable[[int, int], None]
 """Told (done, total) while long work goes on."""
+Tell = Callable[[str, int, int], None]
+"""Told (stage, done, total) while work of several stages goes on."""
 
 
 @runtime_checkable

@@ -100,7 +100,7 @@ BAD = {
     "absent prompts": ("discover --prompts no.jsonl", "there is no file no.jsonl"),
     "unequal pair": (lambda: f"discover --prompts {unequal()}", "as many tokens"),
     "long answer": (lambda: f"discover --prompts {many_tokens()}", "use a single-token answer"),
-    "unknown site": ("patch --n 2 --site zz", "unknown site 'zz': the sites are embed"),
+    "unknown site": ("patch --n 2 --site zz", "unknown site 'zz': did you mean 'z'?"),
     "absent site": ("patch --n 2 --site q_norm_scale", "has no site 'q_norm_scale': it has"),
     "outer site": ("patch --n 2 --site logits", "outside the layers: patch the metric itself"),
     "layer in a name": ("patch --n 2 --site blocks.99.attn.hook_z", "use site='z', layers=[99]"),

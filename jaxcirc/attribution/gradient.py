@@ -12,7 +12,6 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float, Int
 
 from .._types import Direction
@@ -75,7 +74,7 @@ def nodes(
     >>> scores.z.shape, scores.mlp_out.shape          # (example, layer, head), (example, layer)
     """
     sites = tuple(map(_layered, sites))
-    model.check(Sites(**{site: True for site in sites}))
+    model.check(*sites)
     keep = tuple((site, _kept(site, by)) for site in sites)
     metrics = name_metrics(metric)
     if direction == "noise" and any(f is kl for _, f in metrics):
@@ -86,7 +85,7 @@ def nodes(
     first = int(prompts.first_difference().min()) if causal_cone and model.causal else 0
     parts = []
     with jax.default_matmul_precision(precision):
-        for rows in _batches(len(prompts), batch):
+        for rows in prompts.batches(batch):
             chunk = prompts.take(rows).arrays()
             options = {"first": first, "keep": keep, "metrics": metrics, "direction": direction}
             parts.append(_attribute(model, chunk, **options, remat=remat))
@@ -108,12 +107,6 @@ def _layered(name: str) -> str:
     if layer is not None:
         raise ValueError(f"{name!r} names one layer: sites=({site!r},) scores every layer")
     return site
-
-
-def _batches(n: int, size: int) -> list[np.ndarray]:
-    """Equal batches of indices, the last one filled up with repeats of the first examples."""
-    size = min(size, n)
-    return [np.arange(begin, begin + size) % n for begin in range(0, n, size)]
 
 
 def _kept(site: str, by: Sequence[str]) -> tuple[str, ...]:

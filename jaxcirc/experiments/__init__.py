@@ -4,7 +4,6 @@ from ._clock import clock as clock
 from ._result import Result as Result
 from ._result import facts_of as facts_of
 from ._result import load_result as load_result
-from .discover import Tell as Tell
 from .discover import discover_task as discover_task
 from .discover import head_lens as head_lens
 from .lens import LensReport as LensReport

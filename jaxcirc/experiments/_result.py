@@ -8,6 +8,7 @@ import csv
 import dataclasses
 import hashlib
 import json
+import math
 import os
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -57,7 +58,9 @@ class Result:
     def save(self, folder: str | os.PathLike) -> Path:
         """Write the result into `folder`, file by file, each whole or not at all."""
         folder = Path(folder)
-        text = json.dumps(self._document(), indent=1)  # first: whatever cannot be said, fails here
+        text = json.dumps(
+            _plain(self._document()), indent=1, allow_nan=False
+        )  # first: whatever cannot be said, fails here
         folder.mkdir(parents=True, exist_ok=True)
         _atomic(folder / "table.csv", lambda path: _write_table(path, self.table))
         arrays = {name: np.ascontiguousarray(array) for name, array in self.arrays.items()}
@@ -100,7 +103,7 @@ def load_result(path: str | os.PathLike) -> Result:
     return Result(
         kind=document["kind"],
         task=document["task"],
-        numbers={name: Interval(**number) for name, number in document["numbers"].items()},
+        numbers={name: _interval(number) for name, number in document["numbers"].items()},
         table=document["table"],
         arrays=load_file(folder / "arrays.safetensors"),
         axes=document["axes"],
@@ -129,6 +132,20 @@ def facts_of(
         "jaxcirc": version("jaxcirc"),
         **settings,
     }
+
+
+def _plain(value: Any) -> Any:
+    """The same document with null for what JSON cannot say: NaN and infinity."""
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _interval(number: Mapping[str, Any]) -> Interval:
+    known: dict[str, Any] = {k: math.nan if item is None else item for k, item in number.items()}
+    return Interval(**known)
 
 
 def _write_table(path: str, table: Sequence[Row]) -> None:

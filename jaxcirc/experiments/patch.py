@@ -3,18 +3,16 @@
 On SmolLM2-135M all 270 heads with 32 prompts take about half a minute on two cores.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from .. import patching
-from .._types import Direction
+from .._types import Direction, Tell
 from ..tasks import METRICS, Interval, Prompts, interval
 from ._clock import clock
 from ._result import Result, Row, facts_of
-
-Tell = Callable[[str, int, int], None]
 
 
 def patch_task(

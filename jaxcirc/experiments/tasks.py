@@ -1,15 +1,13 @@
 """`jaxcirc tasks smollm2-135m`: what a model can do, task by task. Under a minute on two cores."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
-from .._types import Bos
+from .._types import Bos, Tell
 from ..patching import known_both_ways, last_logits
 from ..tasks import ONE_WAY, TASKS, Interval, Prompts, accuracy, bos_ids, interval, logit_difference
-
-Tell = Callable[[str, int, int], None]
 
 
 @dataclasses.dataclass(frozen=True)

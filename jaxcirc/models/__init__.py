@@ -3,6 +3,7 @@
 from ._cache import cache_dir as cache_dir
 from ._parity import FAMILY_GOAL as FAMILY_GOAL
 from ._parity import ParityReport as ParityReport
+from ._parity import families as families
 from ._parity import parity as parity
 from ._parity import parity_of_families as parity_of_families
 from .lm import LM as LM

@@ -20,7 +20,7 @@ import numpy as np
 import platformdirs
 
 ALIGNMENT = 64
-LAYOUT = 2
+LAYOUT = 3
 """Raise it when the leaves of `LM` change shape or meaning: older files are then ignored."""
 
 _DTYPES = {"F32": np.dtype("float32"), "U8": np.dtype("uint8")}

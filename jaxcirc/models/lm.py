@@ -105,10 +105,9 @@ class LM(eqx.Module):
             n for n in names if not absent.get(n) and not (no_mlp and n.startswith("mlp_"))
         )
 
-    def check(self, edits: Sites) -> None:
-        """Raise `ValueError` for an edit at a site the model lacks, or readers tapped twice."""
+    def check(self, *asked: str) -> None:
+        """Raise `ValueError` for a site the model lacks, or readers tapped twice."""
         here = self.sites()
-        asked = [site for site, _ in edits.items()]
         for site in asked:
             if site not in here:
                 raise ValueError(

@@ -21,8 +21,9 @@ from ._locate import MODELS as MODELS
 from ._locate import Place, locate
 from ._spec import Spec
 from .families import of_folder, of_gguf
-from .folder import open_folder
+from .folder import Folder, open_folder
 from .gguf import GGUF, open_gguf
+from .glass import open_npz, read_tokenizer
 from .lm import LM
 from .tokenizer import Tokenizer
 
@@ -38,7 +39,8 @@ def load_model(
     """Load a model and its tokenizer.
 
     - `name_or_path`: a name of `MODELS`, the path of a GGUF file, a folder in Hugging Face's layout
-      (config.json, safetensors, tokenizer.json), or a Hub id such as "openai-community/gpt2".
+      (config.json, tokenizer.json, and safetensors or flax_model.msgpack), or a Hub id such as
+      "openai-community/gpt2".
     - `dtype`: of the weights (float32, bfloat16 or float16); rotary frequencies stay float32.
     - `ignore`: metadata keys and tensors that the family does not know and that may be passed over.
 
@@ -55,8 +57,14 @@ def load_model(
         name = jnp.dtype(dtype).name
         raise ValueError(f"dtype={name}: use jnp.float32, jnp.bfloat16 or jnp.float16")
     place, ignore = locate(name_or_path), tuple(ignore)
-    if place.paths[0].is_dir():
-        sha256, loaded = _from_folder(place.paths[0], dtype, ignore)
+    path = place.paths[0]
+    if path.is_dir():
+        folder = open_folder(path)
+        tokenizer = Tokenizer.from_folder(path, folder.config)
+        sha256, loaded = folder.sha256(), _from_folder(folder, tokenizer, dtype, ignore)
+    elif path.suffix == ".npz":
+        folder, tokenizer = open_npz(path), read_tokenizer(path)
+        sha256, loaded = folder.sha256(), _from_folder(folder, tokenizer, dtype, ignore)
     else:
         sha256 = place.sha256 or _cache.sha256_of(place.paths[0])
         loaded = _from_gguf(place, sha256, ignore)
@@ -69,9 +77,8 @@ def load_model(
     return _layout.plant(spec.skeleton(), placed | constants), tokenizer
 
 
-def _from_folder(path: Path, dtype, ignore: tuple[str, ...]) -> tuple[str, Loaded]:
+def _from_folder(folder: Folder, tokenizer: Tokenizer, dtype, ignore: tuple[str, ...]) -> Loaded:
     """Streamed into one buffer of the dtype wanted."""
-    folder = open_folder(path)
     family, spec = of_folder(folder, ignore)
     folder = folder.without(family.prefixes)
     shapes = _layout.leaf_shapes(spec.skeleton(), family.table)
@@ -79,7 +86,7 @@ def _from_folder(path: Path, dtype, ignore: tuple[str, ...]) -> tuple[str, Loade
     _, arrays = _cache.allocate(wanted)
     tied = [row.tensor for row in family.table if row.leaf == "unembed" and spec.tied]
     _layout.fill(folder, family.table, arrays, (*family.unused, *tied, *ignore))
-    return folder.sha256(), (spec, arrays, Tokenizer.from_folder(path, folder.config))
+    return spec, arrays, tokenizer
 
 
 def _from_gguf(place: Place, sha256: str, ignore: tuple[str, ...]) -> Loaded:

@@ -6,6 +6,7 @@ subtracted: base and patched values come from one executable, so an effect that 
 zero.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import NamedTuple
@@ -174,9 +175,18 @@ def batches(
             yield np.resize(chunk, width), len(chunk), first
 
 
-def rows_in(memory: float, model, suffix: int, length: int, picks: int) -> int:
-    """How many examples fit into `memory` bytes when each has `picks` patched rows."""
+def rows_in(
+    memory: float, model, sites: Sequence[str], suffix: int, length: int, picks: int
+) -> int:
+    """How many examples fit into `memory` bytes: `picks` patched rows each, and what both runs
+    keep."""
     c = model.config
+
+    def width(site: str) -> int:
+        sizes = [length if a in ("dest", "src") else model.axis_size(a) for a in AXES[site][2:]]
+        return math.prod(sizes)
+
+    kept = 2 * c.n_layers * suffix * (c.d_model + sum(map(width, sites)))
     per_token = 3 * max(c.d_mlp, 4 * c.d_model) + c.n_heads * length
-    per_row = 4 * (suffix * per_token + 3 * c.vocab)
-    return max(1, int(memory // (per_row * picks)))
+    per_row = suffix * per_token + 3 * c.vocab
+    return max(1, int(memory // (4 * (per_row * picks + kept))))

@@ -12,9 +12,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Int
 
 from .._types import Direction, Progress
-from ..taps import AXES, OUTER, Node, Sites, head_axis, parse_site
+from ..taps import AXES, OUTER, Node, head_axis, parse_site
 from ..tasks import Prompts, logit_difference, name_metrics, sign
 from ._effects import Effects
 from ._patch import Cell, batches, pair, patched, picks_of, rows_in
@@ -64,7 +65,7 @@ def sweep(
     named = parse_site(site)[1]
     layers = [named] if layers is None and named is not None else layers
     site = _layered(site)
-    model.check(Sites(**{site: True}))
+    model.check(site)
     by = _axes(site, by)
     layers = _layers(model, layers)
     sizes = [_size(model, prompts, axis) for axis in by]
@@ -109,6 +110,8 @@ def patch(
     >>> patch(model, prompts, [Node("z", 23, 3), Node("mlp_out", 5)]).mean()
     """
     cells = [_cell(node, model) for node in nodes]
+    if not cells:
+        raise ValueError('no nodes to patch: patch(model, prompts, [Node("z", 3, 0)])')
     metrics = name_metrics(metric)
     raw = {name: np.zeros((len(prompts), len(cells)), np.float32) for name, _ in metrics}
     ends = {name: np.zeros((2, len(prompts)), np.float32) for name, _ in metrics}
@@ -121,6 +124,8 @@ def patch(
             done += len(part.rows) * len(part.cells)
             if progress is not None:
                 progress(done, total)
+    if progress is not None and done < total:
+        progress(total, total)
     made = {
         name: Effects(
             jnp.asarray(raw[name]),
@@ -142,7 +147,7 @@ class _Part(NamedTuple):
     """One compiled chunk: its examples and cells, and per metric raw [row cell], ends [2 row]."""
 
     rows: np.ndarray
-    cells: list[int]
+    cells: Int[np.ndarray, "cell"]
     raw: dict[str, np.ndarray]
     ends: dict[str, np.ndarray]
 
@@ -155,19 +160,22 @@ def _parts(model, prompts, cells, metrics, direction, pos, memory) -> Iterator[_
     firsts = prompts.first_difference() * model.causal
     length = prompts.clean.shape[1]
     for low, members in _columns(firsts, cells, order):
-        size = rows_in(memory, model, length - low, length, width + 1)
+        size = rows_in(memory, model, sites, length - low, length, width + 1)
         for rows, n_new, first in batches(firsts, size):
             shared, first = low <= first, max(first, low)
             batch = prompts.take(rows).arrays()
             runs = pair(model, batch, first=first, shared=shared, **options)
             both = {n: np.stack([runs.base_value[n], runs.source_value[n]]) for n, _ in metrics}
             ends = {name: values[:, :n_new] for name, values in both.items()}
+            if not members:
+                none = {name: np.zeros((n_new, 0)) for name, _ in metrics}
+                yield _Part(rows[:n_new], np.arange(0), none, ends)
             for begin in range(0, len(members), width):
                 chunk = members[begin : begin + width]
                 picks = picks_of([cells[i] for i in chunk], width, runs, pos, first)
                 found = patched(model, runs, picks, metrics=metrics)
                 raw = {name: np.asarray(x)[: len(chunk), :n_new].T for name, x in found.items()}
-                yield _Part(rows[:n_new], chunk, raw, ends)
+                yield _Part(rows[:n_new], np.asarray(chunk), raw, ends)
 
 
 def _width(cells: Sequence[Cell]) -> int:
@@ -179,7 +187,8 @@ def _width(cells: Sequence[Cell]) -> int:
 def _columns(firsts, cells, order) -> Iterator[tuple[int, list[int]]]:
     """Cells in at most four classes by the column they patch, with the first column of each.
 
-    A cell before the first difference of every prompt has effect exactly 0 and is not run.
+    A cell before the first difference of every prompt has effect exactly 0 and is not run; if all
+    are, one class without cells remains, for the values of base and source.
     """
     earliest = int(firsts.min())
     columns = {i: cells[i].column for i in order}
@@ -187,6 +196,8 @@ def _columns(firsts, cells, order) -> Iterator[tuple[int, list[int]]]:
     if whole:
         yield 0, whole
     placed = sorted({c for c in columns.values() if c is not None and c >= earliest})
+    if not whole and not placed:
+        yield earliest, []
     for group in np.array_split(placed, min(4, len(placed)) or 1):
         members = [i for i in order if columns[i] is not None and columns[i] in set(group.tolist())]
         if members:
@@ -197,7 +208,7 @@ def _cell(node: Node | Cell, model) -> Cell:
     if isinstance(node, Cell):
         return node
     site = _layered(node.site)
-    model.check(Sites(**{site: True}))
+    model.check(site)
     layer = _layers(model, [node.layer])[0]
     axis = head_axis(site)
     if axis is None or node.index is None:

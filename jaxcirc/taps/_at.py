@@ -105,13 +105,13 @@ def resolve(edits: Edits, model: Any, prompts: HasSpans | None = None) -> Sites:
     table = Sites()
     for where, verb, values in edits.specs:
         table = table | Sites(**{where.site: _edit(where, verb, values, model, prompts)})
-    model.check(table)
+    model.check(*(site for site, _ in table.items()))
     return table
 
 
 def _edit(where: Where, verb: str, values: tuple, model: Any, prompts) -> AbstractEdit:
     axes = AXES[where.site]
-    model.check(Sites(**{where.site: True}))
+    model.check(where.site)
     mask = _mask(where, axes, model, prompts)
     if where.site in OUTER:
         if where.layer is not None:

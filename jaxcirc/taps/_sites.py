@@ -5,6 +5,7 @@ Names are TransformerLens's words without the prefix; full TransformerLens strin
 """
 
 import dataclasses
+import difflib
 import re
 from collections.abc import Callable
 from typing import Any
@@ -139,13 +140,17 @@ class Sites(eqx.Module):
         return [(name, entry) for name, entry in pairs if entry is not None]
 
     def __or__(self, other: "Sites") -> "Sites":
-        """Both tables of edits; where both edit a site, the left one comes first."""
+        """Both tables of edits; where both edit a site, they chain, the left one first."""
         return Sites(**_merge(dict(self.items()), dict(other.items())))
 
 
 def _merge(left: dict[str, Any], right: dict[str, Any]) -> dict[str, Any]:
-    both = {name: Chain((left[name], right[name])) for name in left if name in right}
+    both = {name: Chain(_edits(left[name]) + _edits(right[name])) for name in left if name in right}
     return left | right | both
+
+
+def _edits(edit: AbstractEdit) -> tuple[AbstractEdit, ...]:
+    return edit.edits if isinstance(edit, Chain) else (edit,)
 
 
 def parse_site(name: str) -> tuple[str, int | None]:
@@ -159,7 +164,9 @@ def parse_site(name: str) -> tuple[str, int | None]:
     plain = _ALIASES.get(rest, rest.removeprefix("attn.").removeprefix("hook_"))
     if plain in AXES:
         return plain, layer
-    raise ValueError(f"unknown site {name!r}: the sites are {', '.join(AXES)}")
+    near = difflib.get_close_matches(plain, AXES, n=3, cutoff=0.5)
+    hint = f"did you mean {' or '.join(map(repr, near))}? " if near else ""
+    raise ValueError(f"unknown site {name!r}: {hint}the sites are {', '.join(AXES)}")
 
 
 class Taps:

@@ -11,7 +11,7 @@ import numpy as np
 
 from .._types import Bos, TokenizerLike
 from ._example import Example, draw, fill, turns
-from .facts import RELATIONS
+from ._relations import RELATIONS
 from .prompt import Prompts
 
 TEMPLATES = tuple(

@@ -4,7 +4,7 @@ Imports `prompt` and `metric`.
 """
 
 from .._types import Direction, Tokens
-from .metric import LESS_IS_BETTER, Metric
+from .metric import Metric
 from .prompt import Prompts
 
 _SIGN = {"noise": -1.0, "denoise": 1.0}
@@ -14,13 +14,13 @@ def sign(direction: Direction, metric: Metric | None = None) -> float:
     """`importance = sign(direction, metric) * raw`, so that positive helps the behaviour.
 
     -1 when noising (patching a helpful part lowers the metric), +1 when denoising; the reverse for
-    metrics of which less is better (`kl`). Raises `ValueError` for any other word.
+    metrics marked `less_is_better` (`kl`). Raises `ValueError` for any other word.
 
     >>> sign("noise"), sign("noise", kl)
     (-1.0, 1.0)
     """
     _check(direction)
-    return _SIGN[direction] * (-1.0 if metric in LESS_IS_BETTER else 1.0)
+    return _SIGN[direction] * (-1.0 if getattr(metric, "less_is_better", False) else 1.0)
 
 
 def ends(prompts: Prompts, direction: Direction) -> tuple[Tokens, Tokens]:

@@ -19,6 +19,16 @@ Metrics = tuple[tuple[str, Metric], ...]
 """Metrics by name, hashable, so that jitted functions take them as static."""
 
 
+def less_is_better(metric: Metric) -> Metric:
+    """Mark a metric that falls as the behaviour gets better, so that `importance` keeps its sign.
+
+    >>> @less_is_better
+    ... def surprise(logits, prompts): return -log_probability(logits, prompts)
+    """
+    setattr(metric, "less_is_better", True)  # noqa: B010 (a function's own attribute)
+    return metric
+
+
 def logit_difference(logits: Logits, prompts: Prompts) -> Float[Array, "batch"]:
     r"""Mean logit of the answers minus mean logit of the wrongs.
 
@@ -70,6 +80,7 @@ def probability(logits: Logits, prompts: Prompts) -> Float[Array, "batch"]:
     return jnp.exp(log_probability(logits, prompts))
 
 
+@less_is_better
 def kl(logits: Logits, prompts: Prompts) -> Float[Array, "batch"]:
     r"""Divergence from the reference: $D(P_\mathrm{reference} \,\|\, P)$, in nats.
 
@@ -108,9 +119,6 @@ METRICS: dict[str, Metric] = {
     "accuracy": accuracy,
 }
 """Every metric by name."""
-
-LESS_IS_BETTER: tuple[Metric, ...] = (kl,)
-"""Metrics that fall as the behaviour gets better."""
 
 
 def name_metrics(metric: Metric | str | Mapping[str, Metric | str]) -> Metrics:

@@ -90,6 +90,14 @@ class Prompts(eqx.Module):
         texts = tuple(self.texts[i] for i in rows) if self.texts else ()
         return dataclasses.replace(taken, texts=texts, name=self.name)
 
+    def batches(self, size: int) -> list[Int[np.ndarray, "row"]]:
+        """Equal batches of at most `size` indices, the last one filled up with the first ones.
+
+        >>> [run(model, prompts.take(rows).clean) for rows in prompts.batches(64)]
+        """
+        size = min(size, len(self))
+        return [np.arange(i, i + size) % len(self) for i in range(0, len(self), size)]
+
     def padded_to(self, length: int) -> "Prompts":
         """The same prompts in `length` columns: padding is added, or taken away, on the left.
 
@@ -139,17 +147,20 @@ class Prompts(eqx.Module):
         return differs.argmax(axis=1)
 
     def hash(self) -> str:
-        """sha256 of token ids, answers, weights and clusters; padding and texts do not count."""
+        """sha256 of ids, answers, weights, clusters and spans; padding and texts do not count."""
         digest = hashlib.sha256()
         for row in zip(*map(np.asarray, self._hashed()), strict=True):
-            mask, clean, corrupt, template, *sets = row
+            mask, clean, corrupt, template, *rest = row
+            sets, spans = rest[:4], rest[4:]
             ids = [clean[mask].tolist(), corrupt[mask].tolist(), int(template)]
+            ids += [span[mask].tolist() for span in spans]
             digest.update(json.dumps(ids + [_weighted(*sets[:2]), _weighted(*sets[2:])]).encode())
         return digest.hexdigest()
 
     def _hashed(self) -> tuple[Array, ...]:
         sets = (self.answers, self.answer_weights, self.wrongs, self.wrong_weights)
-        return (self.mask, self.clean, self.corrupt, self.templates, *sets)
+        spans = [self.spans[name] for name in sorted(self.spans)]
+        return (self.mask, self.clean, self.corrupt, self.templates, *sets, *spans)
 
 
 def _weighted(ids: np.ndarray, weights: np.ndarray) -> list[tuple[int, float]]:

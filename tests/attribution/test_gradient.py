@@ -10,7 +10,7 @@ from jaxcirc import attribution
     "site, message",
     [
         ("mlp_up", "toy has no site 'mlp_up': it has"),
-        ("zz", "unknown site 'zz': the sites are"),
+        ("zz", "unknown site 'zz': did you mean 'z'"),
         ("logits", "'logits' lies outside the layers: score resid_pre"),
         ("blocks.1.attn.hook_z", r"names one layer: sites=\('z',\) scores every layer"),
     ],

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from cases import answered, close, pairs, tiny
 
-from jaxcirc.circuits import Means, ablated_values, all_nodes, evaluate, means
+from jaxcirc.circuits import Means, ablated_values, all_nodes, bounds, evaluate, means
 from jaxcirc.taps import Node, Read, Set, Sites, run
 from jaxcirc.tasks import kl, logit_difference
 
@@ -84,7 +84,7 @@ def test_first_tokens_and_padding_keep_their_value(ablation):
         return jnp.where(kept.reshape(1, *kept.shape, *[1] * (value.ndim - 3)), jnp.nan, value)
 
     values = Sites(**{site: spoil(value) for site, value in ablation.values.items()})
-    spoilt = Means(values, ablation.group)
+    spoilt = Means(values, ablation.group, ablation.sizes)
     found, expected = (ablated_values(MODEL, PROMPTS, [[]], m) for m in (spoilt, ablation))
     np.testing.assert_array_equal(found, expected)
 
@@ -126,6 +126,28 @@ def test_a_reference_may_be_longer_and_is_averaged_by_template(ablation):
     found = means(MODEL, PROMPTS, wider)
     for site, value in found.values.items():
         close(value, getattr(ablation.values, site), 1e-4)
+
+
+def test_templates_of_one_prompt_each_are_averaged_by_length(corrupt):
+    alone = dataclasses.replace(PROMPTS, templates=jnp.arange(len(PROMPTS)))
+    found, lengths = means(MODEL, alone), PROMPTS.lengths
+    for i in range(len(PROMPTS)):
+        same = np.nonzero(lengths == lengths[i])[0]
+        assert found.sizes[found.group[i]] == len(same)
+        close(found.values.z[:, found.group[i]], corrupt.z[:, same].mean(axis=1), 1e-4)
+
+
+def test_prompts_in_batches_are_the_same_prompts(ablation, corrupt):
+    circuits = [CIRCUIT, [], all_nodes(MODEL)]
+    whole = ablated_values(MODEL, PROMPTS, circuits, ablation)
+    close(ablated_values(MODEL, PROMPTS, circuits, ablation, batch=3), whole, 1e-4)
+    for site, value in means(MODEL, PROMPTS, batch=3).values.items():
+        close(value, getattr(ablation.values, site), 1e-4)
+
+
+def test_nothing_to_explain_is_an_error(ablation):
+    with pytest.raises(ValueError, match="too near 0 to divide by"):
+        bounds(MODEL, PROMPTS, ablation, lambda logits, prompts: logits[:, 0] * 0)
 
 
 def test_a_template_without_reference_is_an_error():

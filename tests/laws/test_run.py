@@ -73,6 +73,33 @@ def test_scan_equals_loop(model, seen):
         close(record, jnp.stack([getattr(layer, site) for layer in by_layer]))
 
 
+def test_a_lazy_set_equals_a_set(tiny_model):
+    """Wherever it replaces a layer whole, in part, or not at all; and so do its gradients."""
+    model, c = tiny_model, tiny_model.config
+    which = jnp.arange(model.n_layers) % 3
+    heads = jnp.arange(c.n_heads) < which[:, None] * (c.n_heads // 2)
+    where = {"z": heads[:, None, None, :, None], "mlp_out": (which > 0)[:, None, None, None]}
+    sites = here(model, ("z", "mlp_out"))
+
+    def total(model, scale, lazy):
+        table = Sites(
+            **{s: Set(0.1 * scale * jnp.ones(where[s].shape), where[s], lazy) for s in sites}
+        )
+        logits, records = run(model, tokens(), table | Sites(resid_post=Read()))
+        return logits[..., 0].sum(), (logits, records.resid_post)
+
+    found = jax.jit(jax.value_and_grad(total, argnums=1, has_aux=True), static_argnums=2)
+    plain, lazy = (found(model, jnp.ones(()), lazy) for lazy in (False, True))
+    jax.tree.map(lambda x, y: close(x, y, 1e-4), plain, lazy)
+
+
+def test_what_a_lazy_set_spares_reads_as_zero(tiny_model):
+    which = jnp.arange(tiny_model.n_layers) == 1
+    edits = Sites(q=Read(), z=Set(jnp.zeros(which.shape), which[:, None, None, None, None], True))
+    q = run(tiny_model, tokens(), edits)[1].q
+    assert not q[1].any() and q[0].any() and q[2].any()
+
+
 def test_segments_equal_loop(tiny_model):
     edit = {1: Sites(resid_pre=Add(jnp.asarray(0.3)), z=Read())}
     expected, by_layer = loop(tiny_model, tokens(), edit)

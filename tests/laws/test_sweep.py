@@ -71,6 +71,18 @@ def test_positions_before_the_first_difference_have_effect_exactly_0(name):
     assert (effects[4:] != 0).all()
 
 
+def test_cells_before_every_difference_still_come_with_base_and_source():
+    model, prompts = tiny("grouped"), pairs(first=4)
+    told = []
+    cells = [Cell("resid_pre", 1, (("pos", 2),))]
+    effects = patching.patch(model, prompts, cells, progress=lambda *now: told.append(now))
+    whole = patching.patch(model, prompts, [Node("mlp_out", 0)])
+    np.testing.assert_array_equal(effects.raw, 0)
+    np.testing.assert_allclose(effects.base, whole.base, atol=1e-5)
+    np.testing.assert_allclose(effects.source, whole.source, atol=1e-5)
+    assert told[-1] == (len(prompts), len(prompts))
+
+
 def test_by_position_finds_the_same_as_whole_runs():
     model, prompts = tiny("grouped"), pairs(first=2)
     effects = patching.sweep(model, prompts, "resid_post", by=("pos",))

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import serialization
 from safetensors.numpy import load_file, save_file
 
 from jaxcirc import cli, load_model
@@ -165,6 +166,33 @@ def test_command(monkeypatch, capsys):
     monkeypatch.setattr(cli.models, "parity_of_families", lambda: [row])
     with pytest.raises(SystemExit, match=r"no parity .* for gpt2"):
         cli.main(["parity", "--all"])
+
+
+@pytest.mark.parametrize("name", ["gpt2", "llama", "gemma2"])
+def test_flax_checkpoints(copied, name):
+    """Kernels are transposed, and norms have a scale."""
+    folder = copied(name)
+    whole, stored = load_model(folder)[0], load_file(folder / "model.safetensors")
+    tree = {}
+    for name, tensor in stored.items():
+        *parents, last = name.split(".")
+        if last == "weight":
+            embeds = parents[-1] in ("wte", "wpe", "embed_tokens")
+            last = (
+                "kernel" if tensor.ndim == 2 and not embeds else "embedding" if embeds else "scale"
+            )
+            tensor = tensor.T if last == "kernel" else tensor
+        inner = tree
+        for parent in parents:
+            inner = inner.setdefault(parent, {})
+        inner[last] = np.ascontiguousarray(tensor)
+    (folder / "model.safetensors").unlink()
+    (folder / "flax_model.msgpack").write_bytes(serialization.msgpack_serialize(tree))
+    for a, b in zip(jax.tree.leaves(whole), jax.tree.leaves(load_model(folder)[0]), strict=True):
+        np.testing.assert_array_equal(a, b)
+    (folder / "flax_model.msgpack").write_bytes(b"no")
+    with pytest.raises(ValueError, match="flax_model.msgpack is truncated or damaged"):
+        load_model(folder)
 
 
 def test_sharded(copied):

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import tiny_gguf
 
+from jaxcirc import load_model
 from jaxcirc.models import _stream
 from jaxcirc.models.gguf import open_gguf
 
@@ -93,3 +94,15 @@ def test_type_that_cannot_be_dequantised(tmp_path):
     file = open_gguf(tiny_gguf.write(tmp_path / "tiny.gguf", tensors))
     with pytest.raises(ValueError, match="'counts' .* has type I32, which cannot be dequantised"):
         file.read("counts", np.empty((4, 4), np.float32))
+
+
+def test_llama_3_scales_its_frequencies_by_a_tensor(tmp_path, monkeypatch):
+    monkeypatch.setenv("JAXCIRC_CACHE", str(tmp_path / "cache"))
+    factors = np.linspace(1, 8, tiny_gguf.D_HEAD // 2).astype(np.float32)
+    plain, _ = load_model(tiny_gguf.write(tmp_path / "plain.gguf"))
+    tensors = tiny_gguf.weights() | {"rope_freqs.weight": factors}
+    path = tiny_gguf.write(tmp_path / "scaled.gguf", tensors)
+    for _ in ("built", "cached"):
+        scaled, _ = load_model(path)
+        found = scaled.blocks.attn.rotary.inv_freq
+        np.testing.assert_allclose(found, plain.blocks.attn.rotary.inv_freq / factors, rtol=1e-6)

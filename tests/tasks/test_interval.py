@@ -15,6 +15,19 @@ def test_a_constant_has_no_width():
     assert Interval(**dataclasses.asdict(found)) == found
 
 
+def test_one_example_has_no_interval():
+    found = interval([2.5])
+    assert found.value == 2.5 and np.isnan([found.low, found.high]).all()
+
+
+def test_few_clusters_are_covered_too():
+    rng, hits = np.random.default_rng(0), 0
+    for seed in range(300):
+        found = interval(rng.normal(size=5), seed=seed)
+        hits += found.low <= 0 <= found.high
+    assert 0.87 <= hits / 300 <= 0.99
+
+
 def test_the_seed_decides():
     values = np.random.default_rng(0).normal(size=40)
     assert interval(values) == interval(values)

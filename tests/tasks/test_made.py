@@ -10,7 +10,7 @@ import pytest
 from jaxcirc.tasks import ONE_WAY, TASKS, agreement, docstring, facts, induction
 from jaxcirc.tasks._agreement import TEMPLATES as STRUCTURES
 from jaxcirc.tasks._agreement import lexemes
-from jaxcirc.tasks.facts import RELATIONS
+from jaxcirc.tasks._relations import RELATIONS
 from jaxcirc.tasks.words import MEN, PEOPLE, WOMEN
 
 N = 24

@@ -2,20 +2,20 @@
 
 Every node is scored by attribution patching in one backward pass; the best are patched exactly and
 join the circuit by their verified importance; its faithfulness is traced against its size beside
-random sets. May import `patching`, `attribution` and `circuits.evaluate`.
+random sets. May import `patching`, `attribution` and `_evaluate`.
 """
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Float
 
 from .. import attribution, patching
-from .._types import Direction
+from .._types import Direction, Tell
 from ..taps import Node
 from ..tasks import Interval, Metric, Prompts, interval, logit_difference
-from .evaluate import Curve, all_nodes, evaluate, means
+from ._evaluate import Curve, Means, all_nodes, bounds, evaluate, means
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,6 +27,7 @@ class NodeCircuit:
     - `scores`: mean AtP of every node by site, "z" [layer head] and "mlp_out" [layer].
     - `curve`: faithfulness, completeness and the random baseline over sizes.
     - `clean`, `corrupt`: the metric on whole runs.
+    - `averaged`: the fewest and the most prompts that an ablation mean goes over.
     """
 
     nodes: tuple[Node, ...]
@@ -36,6 +37,7 @@ class NodeCircuit:
     curve: Curve
     clean: Interval
     corrupt: Interval
+    averaged: tuple[int, int]
     direction: Direction
     sign: float
 
@@ -61,7 +63,7 @@ def discover(
     sizes: Sequence[int] = (1, 2, 4, 7, 11, 16, 24, 35, 47, 60),
     draws: int = 5,
     seed: int = 0,
-    progress: Callable[[str, int, int], None] | None = None,
+    progress: Tell | None = None,
 ) -> NodeCircuit:
     """Find the heads and MLPs behind a behaviour, and measure how much of it they explain.
 
@@ -70,7 +72,8 @@ def discover(
     - `sizes`: circuit sizes to evaluate; those above `verify` are left out.
     - `draws`: random sets per size.
 
-    Returns `NodeCircuit`. Raises `ValueError` if every size exceeds `verify`.
+    Returns `NodeCircuit`. Raises `ValueError` if every size exceeds `verify`, or if ablating
+    everything changes the metric too little to divide by.
 
     >>> discover(model, ioi(tokenizer, n=32)).nodes[:5]
     """
@@ -83,6 +86,8 @@ def discover(
         )
     tell = _teller(progress)
     sites = tuple(dict.fromkeys(node.site for node in everything))
+    ablation = means(model, prompts, reference)
+    ends = bounds(model, prompts, ablation, metric)
     scores = attribution.nodes(model, prompts, metric, sites, direction)
     mean = {site: np.asarray(raw.mean(axis=0)) for site, raw in scores.raw.items()}
     picked = sorted(everything, key=lambda node: -abs(_of(mean, node)))[:verify]
@@ -96,10 +101,11 @@ def discover(
         prompts,
         nodes,
         sizes,
-        ablation=means(model, prompts, reference),
+        ablation=ablation,
         metric=metric,
         draws=draws,
         seed=seed,
+        ends=ends,
         progress=tell("faithfulness"),
     )
     clusters = np.asarray(prompts.templates)
@@ -111,11 +117,17 @@ def discover(
         estimate=tuple(interval(_of_examples(raw, node), clusters) for node in nodes),
         scores=mean,
         curve=curve,
+        averaged=_range(ablation),
         clean=base if direction == "noise" else source,
         corrupt=source if direction == "noise" else base,
         direction=direction,
         sign=effects.sign,
     )
+
+
+def _range(ablation: Means) -> tuple[int, int]:
+    used = np.asarray(ablation.sizes)[np.asarray(ablation.group)]
+    return int(used.min()), int(used.max())
 
 
 def _of(table: dict[str, np.ndarray], node: Node) -> float:

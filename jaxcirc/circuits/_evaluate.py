@@ -7,6 +7,7 @@ position; each prompt's first token (a sink) and padding keep their value. May i
 """
 
 import itertools
+from collections import Counter
 from collections.abc import Sequence
 from functools import partial
 
@@ -16,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from .._types import Progress
 from ..taps import AXES, Node, Read, Set, Sites, head_axis, run
 from ..tasks import Interval, Metric, Prompts, logit_difference, recovered, with_reference
 
@@ -23,59 +25,74 @@ SITES = ("z", "mlp_out")
 
 
 class Means(eqx.Module):
-    """Values to ablate with: `values` [layer group pos ...] per site, and each prompt's group."""
+    """Values to ablate with: `values` [layer group pos ...] per site, each prompt's group, and over
+    how many reference prompts the mean of every group goes."""
 
     values: Sites
     group: Int[Array, "example"]
+    sizes: Float[Array, "group"]
+
+    def take(self, rows: Int[np.ndarray, "row"]) -> "Means":
+        """The same values for some of the prompts."""
+        return Means(self.values, self.group[rows], self.sizes)
 
 
-def means(model, prompts: Prompts, reference: Prompts | None = None) -> Means:
+def means(model, prompts: Prompts, reference: Prompts | None = None, batch: int = 64) -> Means:
     """Means by position over the corrupt prompts of each template.
 
     - `reference`: the prompts to average over (default: `prompts` themselves); it must hold every
-      template of `prompts` at the same length, else `ValueError`.
+      template of `prompts` at the same length, else `ValueError`. Templates with a single prompt
+      there are averaged together, all of one length.
+    - `batch`: prompts in one compiled call.
+
+    >>> means(model, prompts, reference=ioi(tokenizer, n=256, seed=1)).sizes
     """
     reference = prompts if reference is None else reference
     reference = reference.padded_to(prompts.clean.shape[1])
-    keys = {key: i for i, key in enumerate(sorted(set(_keys(reference))))}
+    keys = _keys(reference)
+    often = Counter(keys)
     missing = sorted(set(_keys(prompts)) - set(keys))
     if missing:
         raise ValueError(
             f"no reference prompt has template {missing[0][0]} at {missing[0][1]} tokens: draw"
             " more, as in means(model, prompts, reference=ioi(tokenizer, n=256, seed=1))"
         )
-    groups = jnp.asarray([keys[key] for key in _keys(reference)])
+    pooled = {key: key if often[key] > 1 else (None, key[1]) for key in often}
+    order = {key: i for i, key in enumerate(dict.fromkeys(pooled.values()))}
+    member = np.asarray([order[pooled[key]] for key in keys])
     sites = tuple(site for site in SITES if site in model.sites())
     with jax.default_matmul_precision("highest"):
         sums = [
-            _sums(model, part.arrays(), part_groups, n_groups=len(keys), sites=sites)
-            for part, part_groups in _parts(reference, groups)
+            _sums(
+                model,
+                reference.take(rows).arrays(),
+                jax.nn.one_hot(np.where(new, member[rows], -1), len(order)),
+                sites=sites,
+            )
+            for rows, new in _new_rows(reference, batch)
         ]
     total, count = jax.tree.map(lambda *xs: sum(xs[1:], xs[0]), *sums)
-    values = jax.tree.map(lambda x: x / _behind(count, x.ndim)[None], total)
-    return Means(values, jnp.asarray([keys[key] for key in _keys(prompts)]))
+    values = jax.tree.map(lambda x: x / count.reshape(-1, *[1] * (x.ndim - 2)), total)
+    group = jnp.asarray([order[pooled[key]] for key in _keys(prompts)])
+    return Means(values, group, count)
 
 
 def _keys(prompts: Prompts) -> list[tuple[int, int]]:
-    lengths = np.asarray(prompts.mask).sum(axis=1)
-    return list(zip(np.asarray(prompts.templates).tolist(), lengths.tolist(), strict=True))
+    return list(zip(np.asarray(prompts.templates).tolist(), prompts.lengths.tolist(), strict=True))
 
 
-def _parts(prompts: Prompts, groups: Array, size: int = 64):
-    for begin in range(0, len(prompts), size):
-        rows = np.arange(begin, min(begin + size, len(prompts)))
-        yield prompts.take(rows), groups[rows]
+def _new_rows(prompts: Prompts, size: int):
+    """Batches of indices, with flags of those that no earlier batch had."""
+    for i, rows in enumerate(prompts.batches(size)):
+        yield rows, np.arange(i * size, i * size + len(rows)) < len(prompts)
 
 
-def _behind(count: Array, rank: int) -> Array:
-    return jnp.maximum(count, 1).reshape(-1, *([1] * (rank - 2)))
-
-
-@partial(jax.jit, static_argnames=("n_groups", "sites"))
-def _sums(model, prompts: Prompts, groups, *, n_groups: int, sites: tuple[str, ...]):
+@partial(jax.jit, static_argnames=("sites",))
+def _sums(
+    model, prompts: Prompts, member: Float[Array, "batch group"], *, sites: tuple[str, ...]
+) -> tuple[Sites, Float[Array, "group"]]:
     reads = Sites(**{site: Read() for site in sites})
     _, records = run(model, prompts.corrupt, reads, mask=prompts.mask, layers=model.n_layers)
-    member = jax.nn.one_hot(groups, n_groups)
     total = jax.tree.map(lambda x: jnp.einsum("lb...,bg->lg...", x, member), records)
     return total, member.sum(axis=0)
 
@@ -84,8 +101,8 @@ def _sums(model, prompts: Prompts, groups, *, n_groups: int, sites: tuple[str, .
 def _ablations(model, prompts: Prompts, ablation: Means) -> tuple[Array, Sites]:
     """The clean run's last logits, and what every node would be replaced by, [layer batch pos ...].
 
-    That is the mean of its group, and at the first token what the clean run has there: no ablation
-    behind a position changes it.
+    That is the mean of its group, and at the first token what the clean run has there, which no
+    ablation behind it changes; padding, which nothing reads, gets 0.
     """
     first = jnp.argmax(_sinks(prompts), axis=1)[:, None]
     pos = jnp.broadcast_to(first, (model.n_layers, *first.shape))
@@ -93,8 +110,9 @@ def _ablations(model, prompts: Prompts, ablation: Means) -> tuple[Array, Sites]:
     logits, own = run(model, prompts.clean, reads, mask=prompts.mask, logits_at=-1)
 
     def value(mean: Array, own: Array) -> Array:
-        sink = _sinks(prompts).reshape(1, *prompts.mask.shape, *[1] * (mean.ndim - 3))
-        return jnp.where(sink, own, mean[:, ablation.group])
+        shape = (1, *prompts.mask.shape, *[1] * (mean.ndim - 3))
+        sink, real = _sinks(prompts).reshape(shape), prompts.mask.reshape(shape)
+        return jnp.where(sink, own, jnp.where(real, mean[:, ablation.group], 0))
 
     return logits, jax.tree.map(value, ablation.values, own)
 
@@ -140,6 +158,21 @@ class Curve(eqx.Module):
     empty: Float[np.ndarray, "example"]
 
 
+def bounds(
+    model, prompts: Prompts, ablation: Means, metric: Metric = logit_difference
+) -> tuple[Float[np.ndarray, "example"], Float[np.ndarray, "example"]]:
+    """The metric with nothing, and with everything ablated: what faithfulness lies between.
+
+    Returns (full, empty), Float[example] each. Raises `ValueError` if their means are within two
+    standard errors of each other: there is no behaviour to explain.
+
+    >>> full, empty = bounds(model, prompts, means(model, prompts))
+    """
+    full, empty = ablated_values(model, prompts, [all_nodes(model), []], ablation, metric)
+    recovered(full, empty, full, np.asarray(prompts.templates))
+    return full, empty
+
+
 def evaluate(
     model,
     prompts: Prompts,
@@ -150,7 +183,8 @@ def evaluate(
     metric: Metric = logit_difference,
     draws: int = 5,
     seed: int = 0,
-    progress=None,
+    ends: tuple[np.ndarray, np.ndarray] | None = None,
+    progress: Progress | None = None,
 ) -> Curve:
     r"""Faithfulness of the first k ranked nodes, for every size k.
 
@@ -160,13 +194,14 @@ def evaluate(
 
     - `ranked`: nodes at the sites "z" and "mlp_out", best first. `sizes`: how many of them to keep.
     - `ablation`: what `means` returned. `draws`: random sets for each size.
+    - `ends`: what `bounds` returned, if it has been called.
 
-    Returns `Curve`, its intervals bootstrapped over templates. Raises `ValueError` if the model
-    does no better whole than ablated.
+    Returns `Curve`, its intervals bootstrapped over templates. Raises `ValueError` as `bounds`.
 
     >>> evaluate(model, prompts, nodes, (5, 20), ablation=means(model, prompts)).faithfulness
     """
-    everything = all_nodes(model)
+    full, empty = bounds(model, prompts, ablation, metric) if ends is None else ends
+    everything, n = all_nodes(model), len(sizes)
     rng = np.random.default_rng(seed)
     nested = [list(ranked[:size]) for size in sizes]
     rest = [sorted(set(everything) - set(kept)) for kept in nested]
@@ -175,19 +210,17 @@ def evaluate(
     ]
     drawn = [[everything[i] for i in some] for some in chosen]
     values = ablated_values(
-        model, prompts, [everything, [], *nested, *rest, *drawn], ablation, metric, progress
+        model, prompts, [*nested, *rest, *drawn], ablation, metric, progress=progress
     )
-    full, empty = values[:2]
-    clusters, n = np.asarray(prompts.templates), len(sizes)
 
     def faithful(value: np.ndarray) -> Interval:
-        return recovered(value, empty, full, clusters)
+        return recovered(value, empty, full, np.asarray(prompts.templates))
 
-    mean = (values[2 + 2 * n :].mean(axis=1) - empty.mean()) / (full.mean() - empty.mean())
+    mean = (values[2 * n :].mean(axis=1) - empty.mean()) / (full.mean() - empty.mean())
     return Curve(
         tuple(sizes),
-        tuple(map(faithful, values[2 : 2 + n])),
-        tuple(map(faithful, values[2 + n : 2 + 2 * n])),
+        tuple(map(faithful, values[:n])),
+        tuple(map(faithful, values[n : 2 * n])),
         mean.reshape(n, draws),
         full,
         empty,
@@ -209,25 +242,34 @@ def ablated_values(
     circuits: Sequence[Sequence[Node]],
     ablation: Means,
     metric: Metric = logit_difference,
-    progress=None,
-    at_once: int = 12,
+    *,
+    at_once: int = 4,
+    batch: int = 64,
+    progress: Progress | None = None,
 ) -> Float[np.ndarray, "circuit example"]:
-    """The metric of every circuit with all nodes outside it ablated, on the clean prompts."""
-    batch = prompts.arrays()
-    with jax.default_matmul_precision("highest"):
-        logits, values = _ablations(model, batch, ablation)
-    batch = with_reference(batch, logits)
+    """The metric of every circuit with all nodes outside it ablated, on the clean prompts.
+
+    - `at_once`: circuits in one compiled call; `batch`: prompts in it.
+
+    >>> ablated_values(model, prompts, [[Node("z", 23, 3)], []], means(model, prompts))
+    """
     masks = [_off(model, circuit) for circuit in circuits]
-    found = []
-    for begin in range(0, len(masks), at_once):
-        chunk = masks[begin : begin + at_once]
-        chunk = chunk + [chunk[-1]] * (min(at_once, len(masks)) - len(chunk))
-        stacked = jax.tree.map(lambda *xs: jnp.stack(xs), *chunk)
-        with jax.default_matmul_precision("highest"):
-            found.append(np.asarray(_values(model, batch, values, stacked, metric=metric)))
-        if progress is not None:
-            progress(min(begin + at_once, len(masks)), len(masks))
-    return np.concatenate(found)[: len(masks)]
+    filled = masks + [masks[-1]] * (-len(masks) % at_once)
+    chunks = [filled[i : i + at_once] for i in range(0, len(filled), at_once)]
+    stacked = [jax.tree.map(lambda *xs: jnp.stack(xs), *chunk) for chunk in chunks]
+    columns, done, parts = [], 0, prompts.batches(batch)
+    with jax.default_matmul_precision("highest"):
+        for rows in parts:
+            some = prompts.take(rows).arrays()
+            logits, values = _ablations(model, some, ablation.take(rows))
+            some, found = with_reference(some, logits), []
+            for chunk in stacked:
+                found.append(np.asarray(_values(model, some, values, chunk, metric=metric)))
+                done += at_once
+                if progress is not None:
+                    progress(min(done, len(masks) * len(parts)), len(masks) * len(parts))
+            columns.append(np.concatenate(found)[: len(masks)])
+    return np.concatenate(columns, axis=1)[:, : len(prompts)]
 
 
 def _off(model, circuit: Sequence[Node]) -> Sites:

@@ -1,7 +1,8 @@
-"""Means and ratios of means with bootstrap intervals clustered by template. Imports numpy only.
+"""Means and ratios of means with bootstrap intervals clustered by template. Imports no jax.
 
 Prompts of one template are alike, so whole templates are resampled (Cameron, Gelbach & Miller 2008,
-"Bootstrap-based improvements for inference with clustered errors"). Percentile intervals.
+"Bootstrap-based improvements for inference with clustered errors"). Percentile intervals, expanded
+for few clusters (Hesterberg 2015, "What Teachers Should Know About the Bootstrap").
 """
 
 import dataclasses
@@ -9,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int, Shaped
+from scipy import special
 
 Values = Any
 """A one-dimensional array of numbers, numpy or JAX."""
@@ -16,7 +18,10 @@ Values = Any
 
 @dataclasses.dataclass(frozen=True)
 class Interval:
-    """A number with its interval, low to high, of `n` examples in `clusters` clusters."""
+    """A number with its interval, low to high, of `n` examples in `clusters` clusters.
+
+    The bounds are NaN for a single example, which has no spread to speak of.
+    """
 
     value: float
     low: float
@@ -35,7 +40,7 @@ def interval(
 
     - `values`: Float[example]. `clusters`: Int[example] (default: every example is its own). If all
       are in one cluster, examples are resampled, which `Interval.clusters == 1` shows.
-    - `level`: the share of resampled means inside the interval.
+    - `level`: how often the interval should cover the mean.
 
     Raises `ValueError` for no values, NaN, or clusters of another length.
 
@@ -161,6 +166,10 @@ def _refuse_zero(denominator: Float[np.ndarray, "example"], clusters) -> None:
 def _interval(
     value: float, means: Shaped[np.ndarray, "draw"], clusters: np.ndarray, level: float
 ) -> Interval:
-    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
     sizes = len(clusters), int(clusters.max()) + 1
+    units = int(_units(clusters).max()) + 1
+    if units == 1:
+        return Interval(float(value), float("nan"), float("nan"), *sizes)
+    tail = special.ndtr(np.sqrt(units / (units - 1)) * special.stdtrit(units - 1, (1 - level) / 2))
+    low, high = np.quantile(means, [tail, 1 - tail])
     return Interval(float(value), float(low), float(high), *sizes)
