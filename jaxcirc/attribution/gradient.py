@@ -7,7 +7,7 @@ order: it is exact where the metric is linear in the site, and misses what satur
 
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import equinox as eqx
 import jax
@@ -15,8 +15,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from .._types import Direction
-from ..taps import AXES, OUTER, Add, Chain, Cone, Read, Sites, cone, head_axis, parse_site
+from ..taps import AXES, OUTER, Add, Chain, Cone, Read, Sites, Stop, cone, head_axis, parse_site
 from ..tasks import Metrics, Prompts, ends, kl, logit_difference, name_metrics, sign, with_reference
+
+Rule = Literal["gradient", "relp"]
 
 
 class Scores(eqx.Module):
@@ -52,6 +54,7 @@ def nodes(
     direction: Direction = "noise",
     *,
     by: Sequence[str] = ("head",),
+    rule: Rule = "gradient",
     causal_cone: bool = True,
     remat: str = "none",
     precision: str = "highest",
@@ -64,6 +67,9 @@ def nodes(
     - `metric`: one metric, or a dictionary of several, which share the forward passes.
     - `sites`: per-layer sites. `by`: axes kept besides the layer; the others are summed. "head"
       stands for the head axis of each site, true key/value heads included.
+    - `rule`: "gradient", or "relp", whose backward pass follows relevance propagation: attention
+      patterns and norm scales held, activations as constant factors, gates' products halved (RelP,
+      arXiv 2508.21258): the same cost, and better where gates and norms saturate.
     - `causal_cone`: run only what comes after the first column that differs. `remat`: as for `run`.
     - `batch`: examples in one compiled call.
 
@@ -73,9 +79,11 @@ def nodes(
     >>> scores = jaxcirc.attribution.nodes(model, prompts)
     >>> scores.z.shape, scores.mlp_out.shape          # (example, layer, head), (example, layer)
     """
-    sites = tuple(map(_layered, sites))
+    sites = tuple(map(layered, sites))
     model.check(*sites)
-    keep = tuple((site, _kept(site, by)) for site in sites)
+    if rule not in ("gradient", "relp"):
+        raise ValueError(f'rule={rule!r}: use rule="gradient" or rule="relp"')
+    keep = tuple((site, kept_axes(site, by)) for site in sites)
     metrics = name_metrics(metric)
     if direction == "noise" and any(f is kl for _, f in metrics):
         raise ValueError(
@@ -88,7 +96,7 @@ def nodes(
         for rows in prompts.batches(batch):
             chunk = prompts.take(rows).arrays()
             options = {"first": first, "keep": keep, "metrics": metrics, "direction": direction}
-            parts.append(_attribute(model, chunk, **options, remat=remat))
+            parts.append(_attribute(model, chunk, **options, remat=remat, rule=rule))
     made = {}
     for name, f in metrics:
         raw = jax.tree.map(
@@ -100,7 +108,8 @@ def nodes(
     return made if isinstance(metric, Mapping) else made[metrics[0][0]]
 
 
-def _layered(name: str) -> str:
+def layered(name: str) -> str:
+    """The name of a per-layer site."""
     site, layer = parse_site(name)
     if site in OUTER:
         raise ValueError(f"{site!r} lies outside the layers: score resid_pre or resid_post instead")
@@ -109,12 +118,13 @@ def _layered(name: str) -> str:
     return site
 
 
-def _kept(site: str, by: Sequence[str]) -> tuple[str, ...]:
+def kept_axes(site: str, by: Sequence[str]) -> tuple[str, ...]:
+    """The axes of a site that `by` keeps; "head" names its head axis, whichever that is."""
     named = [head_axis(site) if axis == "head" else axis for axis in by]
     return tuple(axis for axis in AXES[site] if axis in named)
 
 
-@partial(jax.jit, static_argnames=("first", "keep", "metrics", "direction", "remat"))
+@partial(jax.jit, static_argnames=("first", "keep", "metrics", "direction", "remat", "rule"))
 def _attribute(
     model,
     prompts: Prompts,
@@ -124,6 +134,7 @@ def _attribute(
     metrics: Metrics,
     direction: Direction,
     remat: str,
+    rule: Rule,
 ) -> dict[str, Sites]:
     base, source = ends(prompts, direction)
     suffix = cone(model, base, prompts.mask, first)
@@ -132,7 +143,7 @@ def _attribute(
     zeros = jax.tree.map(jnp.zeros_like, there)
 
     def from_zero(nudges: Sites):
-        return _nudged(model, suffix, nudges, remat)
+        return _nudged(model, suffix, nudges, remat, rule)
 
     logits, pullback, here = jax.vjp(from_zero, zeros, has_aux=True)
     prompts = with_reference(prompts, logits if direction == "noise" else source_logits)
@@ -141,19 +152,25 @@ def _attribute(
     def scores(metric) -> Sites:
         slope = jax.grad(lambda logits: metric(logits, prompts).sum())(logits)
         (gradient,) = pullback(slope)
-        return Sites(**{s: _contract(s, kept, delta, gradient, first) for s, kept in keep})
+        return Sites(**{s: contract(s, kept, delta, gradient, first) for s, kept in keep})
 
     return {name: scores(metric) for name, metric in metrics}
 
 
-def _nudged(model, suffix: Cone, nudges: Sites, remat: str) -> tuple[Array, Sites]:
+_HELD = ("pattern", "attn_norm_scale", "mlp_norm_scale", "attn_post_scale", "mlp_post_scale")
+
+
+def _nudged(model, suffix: Cone, nudges: Sites, remat: str, rule: Rule) -> tuple[Array, Sites]:
     """Logits with something added at every site, and what the sites held before."""
     edits = Sites(**{site: Chain((Read(), Add(nudge))) for site, nudge in nudges.items()})
+    if rule == "relp":
+        held = [site for site in (*_HELD, "final_norm_scale") if site in model.sites()]
+        edits, model = edits | Sites(**{site: Stop() for site in held}), model.relevant()
     logits, records = suffix.run(model, edits, logits_at=-1, remat=remat)
-    return logits, Sites(**{site: record[0] for site, record in records.items()})
+    return logits, Sites(**{site: getattr(records, site)[0] for site, _ in nudges.items()})
 
 
-def _contract(
+def contract(
     site: str, kept: tuple[str, ...], delta: Sites, gradient: Sites, first: int
 ) -> Float[Array, "..."]:
     """delta . gradient over every axis not kept: (example, layer, *kept); 0 before the cone."""

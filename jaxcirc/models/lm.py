@@ -74,6 +74,13 @@ class LM(eqx.Module):
         """The dtype of the weights."""
         return self.embed.dtype
 
+    def relevant(self) -> "LM":
+        """The same function with the gradients of relevance propagation in its MLPs."""
+        if self.blocks.mlp is None:
+            return self
+        mlp = dataclasses.replace(self.blocks.mlp, relevance=True)
+        return eqx.tree_at(lambda model: model.blocks.mlp, self, mlp)
+
     def axis_size(self, axis: str) -> int:
         """The size of a named axis, as `at` needs it."""
         c = self.config

@@ -19,7 +19,11 @@ ACTIVATIONS = {
 
 
 class MLP(eqx.Module):
-    """act(x W_gate) * (x W_in) W_out when gated, act(x W_in) W_out when `w_gate` is None."""
+    """act(x W_gate) * (x W_in) W_out when gated, act(x W_in) W_out when `w_gate` is None.
+
+    `relevance`: same values, but gradients by the rules of layer-wise relevance propagation: an
+    activation passes act(x)/x, and a product halves what it passes to each factor.
+    """
 
     w_in: Float[Array, "*layer d_model d_mlp"]
     w_out: Float[Array, "*layer d_mlp d_model"]
@@ -28,16 +32,36 @@ class MLP(eqx.Module):
     b_gate: Float[Array, "*layer d_mlp"] | None = None
     b_out: Float[Array, "*layer d_model"] | None = None
     activation: str = eqx.field(static=True, default="silu")
+    relevance: bool = eqx.field(static=True, default=False)
 
     def __call__(self, x: Float[Array, "batch pos d_model"], tap: Taps) -> Array:
-        activate = ACTIVATIONS[self.activation]
+        activate = partial(_proportional if self.relevance else _apply, self.activation)
         up = affine(x, self.w_in, self.b_in)
         if self.w_gate is None:
             post = activate(tap("mlp_pre", up))
         else:
             pre = tap("mlp_pre", affine(x, self.w_gate, self.b_gate))
             post = activate(pre) * tap("mlp_up", up)
+            post = _halved(post) if self.relevance else post
         return affine(tap("mlp_post", post), self.w_out, self.b_out)
+
+
+def _apply(name: str, x: Array) -> Array:
+    return ACTIVATIONS[name](x)
+
+
+def _proportional(name: str, x: Array) -> Array:
+    """act(x) as x times a constant."""
+    small = jnp.abs(x) < 1e-6
+    ratio = ACTIVATIONS[name](x) / jnp.where(small, jnp.ones_like(x), x)
+    y = x * jax.lax.stop_gradient(jnp.where(small, jnp.full_like(x, 0.5), ratio))
+    return jnp.where(small, ACTIVATIONS[name](x), y)
+
+
+def _halved(x: Array) -> Array:
+    """x with half its gradient."""
+    half = x * jnp.asarray(0.5, x.dtype)
+    return half + jax.lax.stop_gradient(half)
 
 
 def affine(x: Array, weight: Array, bias: Array | None) -> Array:

@@ -113,8 +113,9 @@ def patch(
     if not cells:
         raise ValueError('no nodes to patch: patch(model, prompts, [Node("z", 3, 0)])')
     metrics = name_metrics(metric)
-    raw = {name: np.zeros((len(prompts), len(cells)), np.float32) for name, _ in metrics}
-    ends = {name: np.zeros((2, len(prompts)), np.float32) for name, _ in metrics}
+    wide = np.promote_types(model.dtype, np.float32)
+    raw = {name: np.zeros((len(prompts), len(cells)), wide) for name, _ in metrics}
+    ends = {name: np.zeros((2, len(prompts)), wide) for name, _ in metrics}
     done, total = 0, len(cells) * len(prompts)
     with jax.default_matmul_precision(precision):
         for part in _parts(model, prompts, cells, metrics, direction, pos, memory):

@@ -218,7 +218,7 @@ def _scan(block: Callable, x: Resid, low: int, high: int) -> tuple[Resid, Sites]
     def body(carry: Carry, layer):
         x, records = block(carry.resid, layer)
         slots = jax.tree.map(_fill, records, carry.slots, is_leaf=_is_slot)
-        plain = jax.tree.map(lambda r: None if _is_slot(r) else r, records, is_leaf=_is_slot)
+        plain = jax.tree.map(_unless_slot, records, is_leaf=_is_slot)
         return Carry(x, slots), plain
 
     carry, stacked = lax.scan(body, Carry(x, slots), jnp.arange(low, high))
@@ -227,6 +227,10 @@ def _scan(block: Callable, x: Resid, low: int, high: int) -> tuple[Resid, Sites]
 
 def _is_slot(record: Any) -> bool:
     return isinstance(record, SlotRecord)
+
+
+def _unless_slot(record: Any) -> Any:
+    return jax.tree.map(lambda _: None, record.value) if _is_slot(record) else record
 
 
 def _slot_buffer(record: Any) -> Any:
