@@ -41,11 +41,6 @@ class Tensor:
 
     def rows(self, start: int, stop: int) -> np.ndarray:
         """Rows `start` to `stop`, in the type of the file."""
-        if self.kind not in _DTYPES:
-            raise ValueError(
-                f"{self.file.name} holds a tensor of type {self.kind}, which is not supported:"
-                f" save the model as one of {', '.join(_DTYPES)}"
-            )
         dtype, row = _DTYPES[self.kind], math.prod(self.shape[1:])
         offset = self.offset + start * row * dtype.itemsize
         return np.fromfile(self.file, dtype, (stop - start) * row, offset=offset)
@@ -96,7 +91,13 @@ class Folder:
 
     def rows(self, name: str, start: int, stop: int) -> np.ndarray:
         """Rows `start` to `stop` of a tensor, in the type of the file."""
-        return self.tensors[name].rows(start, stop)
+        tensor = self.tensors[name]
+        if isinstance(tensor, Tensor) and tensor.kind not in _DTYPES:
+            raise ValueError(
+                f"tensor {name!r} of {self.path.name} has type {tensor.kind}, which is not"
+                f" supported: save the model as one of {', '.join(_DTYPES)}"
+            )
+        return tensor.rows(start, stop)
 
     def without(self, prefixes: tuple[str, ...]) -> "Folder":
         """The same folder with prefixes taken off the names, one after the other."""

@@ -245,7 +245,7 @@ def test_peak_memory_is_at_most_1_3_times_the_weights(tmp_path):
 
 def test_unknown_model():
     with pytest.raises(
-        ValueError, match=r"unknown model 'gpt5': known are 'smollm2-135m', 'gemma3-270m', or"
+        ValueError, match=r"unknown model 'gpt5': known are 'smollm2-135m', 'gemma3-270m', .* or"
     ):
         load_model("gpt5")
 
@@ -316,8 +316,8 @@ def _without(name):
     [
         ({"tensors": _without("blk.1.ffn_up.weight")}, "no tensor 'blk.1.ffn_up.weight'"),
         (
-            {"tensors": tiny_gguf.weights() | {"rope_freqs.weight": np.ones(8, np.float32)}},
-            "does not use, such as 'rope_freqs.weight' .1 in all.",
+            {"tensors": tiny_gguf.weights() | {"rope_long.weight": np.ones(8, np.float32)}},
+            "does not use, such as 'rope_long.weight' .1 in all.",
         ),
         ({"keys": {"llama.block_count": 1}}, "does not use, such as 'blk.1.attn_k.weight'"),
         (
