@@ -11,7 +11,7 @@ import pytest
 from flax import serialization
 from safetensors.numpy import load_file, save_file
 
-from jaxcirc import cli, load_model
+from jaxcirc import cli, load_model, models
 from jaxcirc.models import _locate, _parity, _stream, parity_of_families
 from jaxcirc.models._parity import families, family_reference
 from jaxcirc.models._spec import Rope
@@ -163,7 +163,7 @@ def test_command(monkeypatch, capsys):
     assert "2 families, each within 0.0001" in capsys.readouterr().out
     monkeypatch.setattr(_parity, "FAMILY_GOAL", 0.0)
     row = _parity.FamilyRow("gpt2", 1.0, 1.0, False)
-    monkeypatch.setattr(cli.models, "parity_of_families", lambda: [row])
+    monkeypatch.setattr(models, "parity_of_families", lambda: [row])
     with pytest.raises(SystemExit, match=r"no parity .* for gpt2"):
         cli.main(["parity", "--all"])
 

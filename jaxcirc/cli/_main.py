@@ -1,0 +1,46 @@
+"""The command line: one frozen dataclass a command, its fields the options. May import everything.
+
+jaxcirc discover ioi                     find a task's circuit, judge it, draw it
+jaxcirc patch ioi --site z               exact effects of every cell of a site
+jaxcirc lens "The capital of France is"  what each layer and head says of the next token
+jaxcirc tasks smollm2-135m               what a model can do, task by task
+jaxcirc parity smollm2-135m              logits against stored reference logits
+jaxcirc parity --all                     the same for a tiny model of every family
+"""
+
+import os
+import sys
+from typing import Annotated
+
+import jax
+import tyro
+
+from .. import models
+from ._discover import Discover
+from ._lens import Lens
+from ._parity import Parity
+from ._patch import Patch
+from ._tasks import Tasks
+
+Command = (
+    Annotated[Discover, tyro.conf.subcommand("discover")]
+    | Annotated[Patch, tyro.conf.subcommand("patch")]
+    | Annotated[Lens, tyro.conf.subcommand("lens")]
+    | Annotated[Tasks, tyro.conf.subcommand("tasks")]
+    | Annotated[Parity, tyro.conf.subcommand("parity")]
+)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run one command; an expected error is one line and exit status 1."""
+    command = tyro.cli(Command, args=arguments, prog="jaxcirc", description=__doc__)
+    jax.config.update("jax_compilation_cache_dir", str(models.cache_dir() / "xla"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+    try:
+        command()
+    except (ValueError, OSError) as error:
+        if os.environ.get("JAXCIRC_TRACEBACK"):
+            raise
+        sys.exit(f"jaxcirc: {str(error).splitlines()[0]}")
+    except KeyboardInterrupt:
+        sys.exit("jaxcirc: interrupted")
