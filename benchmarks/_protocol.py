@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parents[1]
 TORCH = ROOT / ".peers/torch/bin/python"
 MATMULS = ((600, 576, 1536), (1620, 576, 1536), (1536, 1536, 1536))  # as in peers/torch_sweep.py
 WARM_UP = 3
-OTHERS_LIMIT = 0.2  # cores used by others (and stolen by the host) above which a timing is void
+OTHERS_LIMIT = 0.1  # cores used by others (and stolen by the host) above which a timing is void
 
 TRIES = 4
 

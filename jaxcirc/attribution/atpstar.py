@@ -88,12 +88,12 @@ def _star(
     drop: bool,
 ) -> tuple[Sites, Sites]:
     base, source = ends(prompts, direction)
-    suffix = cone(model, base, prompts.mask, first)
+    suffix = cone(model, base.tokens, prompts.mask, first, base.added)
     plain = tuple(site for site in sites if site not in _TURNED)
     turned = {site: at for site, at in _TURNED.items() if site in sites}
     reads = Sites(**{site: Read() for site in {"z", *plain, *turned.values()}})
     at_base, here = suffix.run(model, reads | _pattern(turned), logits_at=-1)
-    at_source, there = suffix.run(model, reads, source[:, first:], logits_at=-1)
+    at_source, there = suffix.of(*source).run(model, reads, logits_at=-1)
     prompts = with_reference(prompts, at_base if direction == "noise" else at_source)
     delta = {site: getattr(there, site) - getattr(here, site) for site in plain}
     for site, at in turned.items():

@@ -97,15 +97,23 @@ def nodes(
             chunk = prompts.take(rows).arrays()
             options = {"first": first, "keep": keep, "metrics": metrics, "direction": direction}
             parts.append(_attribute(model, chunk, **options, remat=remat, rule=rule))
+    made = collect(prompts, metrics, direction, parts)
+    return made if isinstance(metric, Mapping) else made[metrics[0][0]]
+
+
+def collect(
+    prompts: Prompts, metrics: Metrics, direction: Direction, parts: Sequence[dict[str, Sites]]
+) -> dict[str, Scores]:
+    """The scores of every metric from those of its batches, the last of which is filled up."""
     made = {}
     for name, f in metrics:
         raw = jax.tree.map(
-            lambda *xs: jnp.concatenate(xs)[: len(prompts)], *(p[name] for p in parts)
+            lambda *xs: jnp.concatenate(xs)[: len(prompts)], *(part[name] for part in parts)
         )
         made[name] = Scores(
             raw, jnp.asarray(prompts.templates), name, direction, sign(direction, f)
         )
-    return made if isinstance(metric, Mapping) else made[metrics[0][0]]
+    return made
 
 
 def layered(name: str) -> str:
@@ -137,9 +145,9 @@ def _attribute(
     rule: Rule,
 ) -> dict[str, Sites]:
     base, source = ends(prompts, direction)
-    suffix = cone(model, base, prompts.mask, first)
+    suffix = cone(model, base.tokens, prompts.mask, first, base.added)
     reads = Sites(**{site: Read() for site, _ in keep})
-    source_logits, there = suffix.run(model, reads, source[:, first:], logits_at=-1)
+    source_logits, there = suffix.of(*source).run(model, reads, logits_at=-1)
     zeros = jax.tree.map(jnp.zeros_like, there)
 
     def from_zero(nudges: Sites):

@@ -17,8 +17,8 @@ from jaxtyping import Array, Float, Int
 
 from .._types import Direction
 from ..taps import Add, At, Chain, Cone, Mix, Read, Sites, Start, cone, take_layer
-from ..tasks import Metrics, Prompts, ends, logit_difference, name_metrics, sign, with_reference
-from .gradient import Scores, contract, kept_axes, layered
+from ..tasks import Metrics, Prompts, ends, logit_difference, name_metrics, with_reference
+from .gradient import collect, contract, kept_axes, layered
 
 Rule = Literal["left", "right", "midpoint", "gauss"]
 
@@ -91,14 +91,7 @@ def integrated(
         for rows in prompts.batches(batch):
             chunk = prompts.take(rows).arrays()
             parts.append(_integrate(model, chunk, points, weights, along=along, **options))
-    made = {}
-    for name, f in metrics:
-        raw = jax.tree.map(
-            lambda *xs: jnp.concatenate(xs)[: len(prompts)], *(p[name] for p in parts)
-        )
-        made[name] = Scores(
-            raw, jnp.asarray(prompts.templates), name, direction, sign(direction, f)
-        )
+    made = collect(prompts, metrics, direction, parts)
     return made if isinstance(metric, Mapping) else made[metrics[0][0]]
 
 
@@ -116,10 +109,10 @@ def _integrate(
     along: str,
 ) -> dict[str, Sites]:
     base, source = ends(prompts, direction)
-    suffix = cone(model, base, prompts.mask, first)
+    suffix = cone(model, base.tokens, prompts.mask, first, base.added)
     reads = Sites(**{site: Read() for site in {"resid_pre", *dict(keep)}})
     at_base, here = suffix.run(model, reads, logits_at=-1)
-    at_source, there = suffix.run(model, reads, source[:, first:], logits_at=-1)
+    at_source, there = suffix.of(*source).run(model, reads, logits_at=-1)
     prompts = with_reference(prompts, at_base if direction == "noise" else at_source)
     slopes = _along_inputs if along == "inputs" else _along_sites
     mean = slopes(model, suffix, prompts, here, there, points, weights, tuple(dict(keep)), metrics)

@@ -15,7 +15,7 @@ from .. import attribution, patching
 from .._types import Direction, Tell
 from ..taps import Node
 from ..tasks import Interval, Metric, Prompts, interval, logit_difference
-from ._evaluate import Curve, Means, all_nodes, bounds, evaluate, means
+from ._evaluate import Curve, all_nodes, bounds, evaluate
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,7 +86,7 @@ def discover(
         )
     tell = _teller(progress)
     sites = tuple(dict.fromkeys(node.site for node in everything))
-    ablation = means(model, prompts, reference)
+    ablation = patching.means(model, prompts, reference=reference)
     ends = bounds(model, prompts, ablation, metric)
     scores = attribution.nodes(model, prompts, metric, sites, direction)
     mean = {site: np.asarray(raw.mean(axis=0)) for site, raw in scores.raw.items()}
@@ -125,7 +125,7 @@ def discover(
     )
 
 
-def _range(ablation: Means) -> tuple[int, int]:
+def _range(ablation: patching.Ablation) -> tuple[int, int]:
     used = np.asarray(ablation.sizes)[np.asarray(ablation.group)]
     return int(used.min()), int(used.max())
 

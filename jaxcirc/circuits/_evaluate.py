@@ -3,11 +3,10 @@
 Wang et al. 2022 (arXiv 2211.00593), section 4; Marks et al. 2024 (arXiv 2403.19647), section 3.3. A
 node outside the circuit takes its mean over the corrupt prompts of the same template, position by
 position; each prompt's first token (a sink) and padding keep their value. May import `taps`,
-`tasks`.
+`tasks`, `patching`.
 """
 
 import itertools
-from collections import Counter
 from collections.abc import Sequence
 from functools import partial
 
@@ -15,103 +14,30 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float
 
 from .._types import Progress
+from ..patching import Ablation
+from ..patching._ablation import sinks
 from ..taps import AXES, Node, Read, Set, Sites, head_axis, run
 from ..tasks import Interval, Metric, Prompts, logit_difference, recovered, with_reference
 
-SITES = ("z", "mlp_out")
-
-
-class Means(eqx.Module):
-    """Values to ablate with: `values` [layer group pos ...] per site, each prompt's group, and over
-    how many reference prompts the mean of every group goes."""
-
-    values: Sites
-    group: Int[Array, "example"]
-    sizes: Float[Array, "group"]
-
-    def take(self, rows: Int[np.ndarray, "row"]) -> "Means":
-        """The same values for some of the prompts."""
-        return Means(self.values, self.group[rows], self.sizes)
-
-
-def means(model, prompts: Prompts, reference: Prompts | None = None, batch: int = 64) -> Means:
-    """Means by position over the corrupt prompts of each template.
-
-    - `reference`: the prompts to average over (default: `prompts` themselves); it must hold every
-      template of `prompts` at the same length, else `ValueError`. Templates with a single prompt
-      there are averaged together, all of one length.
-    - `batch`: prompts in one compiled call.
-
-    >>> means(model, prompts, reference=ioi(tokenizer, n=256, seed=1)).sizes
-    """
-    reference = prompts if reference is None else reference
-    reference = reference.padded_to(prompts.clean.shape[1])
-    keys = _keys(reference)
-    often = Counter(keys)
-    missing = sorted(set(_keys(prompts)) - set(keys))
-    if missing:
-        raise ValueError(
-            f"no reference prompt has template {missing[0][0]} at {missing[0][1]} tokens: draw"
-            " more, as in means(model, prompts, reference=ioi(tokenizer, n=256, seed=1))"
-        )
-    pooled = {key: key if often[key] > 1 else (None, key[1]) for key in often}
-    order = {key: i for i, key in enumerate(dict.fromkeys(pooled.values()))}
-    member = np.asarray([order[pooled[key]] for key in keys])
-    sites = tuple(site for site in SITES if site in model.sites())
-    with jax.default_matmul_precision("highest"):
-        sums = [
-            _sums(
-                model,
-                reference.take(rows).arrays(),
-                jax.nn.one_hot(np.where(new, member[rows], -1), len(order)),
-                sites=sites,
-            )
-            for rows, new in _new_rows(reference, batch)
-        ]
-    total, count = jax.tree.map(lambda *xs: sum(xs[1:], xs[0]), *sums)
-    values = jax.tree.map(lambda x: x / count.reshape(-1, *[1] * (x.ndim - 2)), total)
-    group = jnp.asarray([order[pooled[key]] for key in _keys(prompts)])
-    return Means(values, group, count)
-
-
-def _keys(prompts: Prompts) -> list[tuple[int, int]]:
-    return list(zip(np.asarray(prompts.templates).tolist(), prompts.lengths.tolist(), strict=True))
-
-
-def _new_rows(prompts: Prompts, size: int):
-    """Batches of indices, with flags of those that no earlier batch had."""
-    for i, rows in enumerate(prompts.batches(size)):
-        yield rows, np.arange(i * size, i * size + len(rows)) < len(prompts)
-
-
-@partial(jax.jit, static_argnames=("sites",))
-def _sums(
-    model, prompts: Prompts, member: Float[Array, "batch group"], *, sites: tuple[str, ...]
-) -> tuple[Sites, Float[Array, "group"]]:
-    reads = Sites(**{site: Read() for site in sites})
-    _, records = run(model, prompts.corrupt, reads, mask=prompts.mask, layers=model.n_layers)
-    total = jax.tree.map(lambda x: jnp.einsum("lb...,bg->lg...", x, member), records)
-    return total, member.sum(axis=0)
-
 
 @jax.jit
-def _ablations(model, prompts: Prompts, ablation: Means) -> tuple[Array, Sites]:
+def _ablations(model, prompts: Prompts, ablation: Ablation) -> tuple[Array, Sites]:
     """The clean run's last logits, and what every node would be replaced by, [layer batch pos ...].
 
     That is the mean of its group, and at the first token what the clean run has there, which no
     ablation behind it changes; padding, which nothing reads, gets 0.
     """
-    first = jnp.argmax(_sinks(prompts), axis=1)[:, None]
+    first = jnp.argmax(sinks(prompts), axis=1)[:, None]
     pos = jnp.broadcast_to(first, (model.n_layers, *first.shape))
     reads = Sites(**{site: Read(pos) for site, _ in ablation.values.items()})
     logits, own = run(model, prompts.clean, reads, mask=prompts.mask, logits_at=-1)
 
     def value(mean: Array, own: Array) -> Array:
         shape = (1, *prompts.mask.shape, *[1] * (mean.ndim - 3))
-        sink, real = _sinks(prompts).reshape(shape), prompts.mask.reshape(shape)
+        sink, real = sinks(prompts).reshape(shape), prompts.mask.reshape(shape)
         return jnp.where(sink, own, jnp.where(real, mean[:, ablation.group], 0))
 
     return logits, jax.tree.map(value, ablation.values, own)
@@ -137,11 +63,6 @@ def _values(model, prompts: Prompts, values: Sites, ablated: Sites, *, metric: M
     return jax.lax.map(one, ablated)
 
 
-def _sinks(prompts: Prompts) -> Bool[Array, "batch pos"]:
-    """The first real token of every prompt."""
-    return prompts.mask & (jnp.cumsum(prompts.mask, axis=1) == 1)
-
-
 class Curve(eqx.Module):
     """Faithfulness and completeness of nested circuits, beside random sets of the same sizes.
 
@@ -159,7 +80,7 @@ class Curve(eqx.Module):
 
 
 def bounds(
-    model, prompts: Prompts, ablation: Means, metric: Metric = logit_difference
+    model, prompts: Prompts, ablation: Ablation, metric: Metric = logit_difference
 ) -> tuple[Float[np.ndarray, "example"], Float[np.ndarray, "example"]]:
     """The metric with nothing, and with everything ablated: what faithfulness lies between.
 
@@ -179,7 +100,7 @@ def evaluate(
     ranked: Sequence[Node],
     sizes: Sequence[int],
     *,
-    ablation: Means,
+    ablation: Ablation,
     metric: Metric = logit_difference,
     draws: int = 5,
     seed: int = 0,
@@ -240,7 +161,7 @@ def ablated_values(
     model,
     prompts: Prompts,
     circuits: Sequence[Sequence[Node]],
-    ablation: Means,
+    ablation: Ablation,
     metric: Metric = logit_difference,
     *,
     at_once: int = 4,

@@ -44,9 +44,10 @@ class Attention(eqx.Module):
     causal: bool = eqx.field(static=True, default=True)
 
     def __call__(
-        self, reads: tuple[Stream, Stream, Stream], layer: Int[Array, ""], time: Timeline, tap: Taps
+        self, reads: tuple[Array, Array, Array], layer: Int[Array, ""], time: Timeline, tap: Taps
     ) -> Query:
-        """z of every head: Float[batch pos head d_head], from what q, k and v read."""
+        """z of every head: Float[batch pos head d_head], from what q, k and v read: Float[batch pos
+        d_model], or [batch pos head d_model] apart."""
         q = self._turn(tap("q", project(reads[0], self.w_q, self.b_q)), self.q_norm, "q", time, tap)
         k = self._turn(tap("k", project(reads[1], self.w_k, self.b_k)), self.k_norm, "k", time, tap)
         v = tap("v", project(reads[2], self.w_v, self.b_v))
@@ -93,9 +94,9 @@ class Attention(eqx.Module):
         return out if heads is None else out + (tap("head_out", heads) - heads).sum(axis=2)
 
 
-def project(x: Stream, weight: Array, bias: Array | None) -> Query:
-    """x W + b for every head: Float[batch pos head d_head]."""
-    return plus(jnp.einsum("bpd,dhe->bphe", x, weight), bias)
+def project(x: Array, weight: Array, bias: Array | None) -> Query:
+    """x W + b for every head: Float[batch pos head d_head]; x may differ between heads."""
+    return plus(jnp.einsum("bpd,dhe->bphe" if x.ndim == 3 else "bphd,dhe->bphe", x, weight), bias)
 
 
 def per_head(x: Key, n_heads: int) -> Array:

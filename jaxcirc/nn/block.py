@@ -48,11 +48,17 @@ class Block(eqx.Module):
     def _heads(self, layer, x: Stream, time: Timeline, tap: Taps) -> Array:
         x = tap("attn_in", x)
         if tap.wants("q_in", "k_in", "v_in"):
-            q, k, v = (_norm(self.attn_norm, tap(s, x)) for s in ("q_in", "k_in", "v_in"))
+            weights = {"q_in": self.attn.w_q, "k_in": self.attn.w_k, "v_in": self.attn.w_v}
+            q, k, v = (self._read(tap, site, x, w.shape[-2]) for site, w in weights.items())
         else:
             normed = x if self.attn_norm is None else self.attn_norm(x, tap, "attn_norm_scale")
             q = k = v = tap("attn_normed", normed)
         return self.attn((q, k, v), layer, time, tap)
+
+    def _read(self, tap: Taps, site: str, x: Stream, n_heads: int) -> Array:
+        """What each head reads, apart; its norm's scale is no site, since all would share it."""
+        x = tap(site, jnp.broadcast_to(x[:, :, None], (*x.shape[:2], n_heads, x.shape[2])))
+        return x if self.attn_norm is None else self.attn_norm(x, _UNTAPPED, "attn_norm_scale")
 
     def _transform(self, x: Stream, tap: Taps) -> Array:
         if self.mlp is None:
@@ -67,11 +73,6 @@ class Block(eqx.Module):
             x = self.attn_norm(x, tap, "mlp_norm_scale")
         out = mlp(tap("mlp_normed", x), tap)
         return out if self.mlp_post_norm is None else self.mlp_post_norm(out, tap, "mlp_post_scale")
-
-
-def _norm(norm: AbstractNorm | None, x: Stream) -> Stream:
-    """A reader's own norm; its scale is not a site, since three readers would share the name."""
-    return x if norm is None else norm(x, _UNTAPPED, "attn_norm_scale")
 
 
 _UNTAPPED = Taps(Sites())

@@ -3,11 +3,23 @@
 import dataclasses
 
 import equinox as eqx
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
 from .._types import Direction
 from ..tasks import Interval, interval, recovered
+
+
+def around(layer: int, window: int, n_layers: int) -> range:
+    """The layers patched together with one: `window` of them centred on it, cut at the ends.
+
+    >>> around(5, 3, 12)
+    range(4, 7)
+    """
+    if not 1 <= window <= n_layers:
+        raise ValueError(f"window={window}: this model has {n_layers} layers; use 1..{n_layers}")
+    return range(max(0, layer - window // 2), min(n_layers, layer + (window + 1) // 2))
 
 
 class Effects(eqx.Module):
@@ -38,6 +50,12 @@ class Effects(eqx.Module):
     def reshaped(self, shape: tuple[int, ...], axes: tuple[str, ...], site: str) -> "Effects":
         """The same effects on a grid of cells."""
         return dataclasses.replace(self, raw=self.raw.reshape(shape), axes=axes, site=site)
+
+    def summed(self, window: int) -> "Effects":
+        """Single-layer effects added up over the layers that `sweep(window=)` patches together."""
+        n = self.raw.shape[1]
+        sums = [self.raw[:, list(around(i, window, n))].sum(axis=1) for i in range(n)]
+        return dataclasses.replace(self, raw=jnp.stack(sums, axis=1))
 
     def mean(self) -> Float[Array, "layer ..."]:
         """The mean raw effect over examples."""

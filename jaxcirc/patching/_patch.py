@@ -18,8 +18,9 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from .._types import Direction
-from ..taps import AXES, At, Cone, Read, Set, Sites, Start, cone, take_layer
+from ..taps import AXES, Cone, Read, Set, Sites, Start, cone, take_layer
 from ..tasks import Metrics, Prompts, ends, with_reference
+from ._ablation import Ablation, ablated, along, column, sinks
 
 
 class Cell(NamedTuple):
@@ -35,12 +36,17 @@ class Cell(NamedTuple):
         return dict(self.choice).get("pos", dict(self.choice).get("dest"))
 
 
+Group = tuple[Cell, ...]
+"""Cells that are patched together."""
+
+
 class Pair(eqx.Module):
     """Base and source of one batch, run once: all that its patches resume from.
 
     - `resid`: Float[layer batch suffix d_model], the base run's `resid_pre`.
-    - `source`: the source run's records of the patched sites.
-    - `prompts`: with the clean run's logits as `reference`.
+    - `source`: what cells are set to, the source run's records of the patched sites or an
+      ablation's values.
+    - `prompts`: with the clean run's logits as `reference`. `free`: where an ablation acts.
     - `base_value`, `source_value`: the metrics, Float[batch] each.
     """
 
@@ -48,14 +54,16 @@ class Pair(eqx.Module):
     resid: Float[Array, "layer batch suffix d_model"]
     source: Sites
     prompts: Prompts
+    free: Bool[Array, "batch pos"] | None
     base_value: dict[str, Float[Array, "batch"]]
     source_value: dict[str, Float[Array, "batch"]]
 
 
 class Picks(eqx.Module):
-    """Cells to patch: a layer each, and in `where` a mask per site, [pick batch pos ...]."""
+    """Cells to patch: in `where` a mask per site, [pick layer batch pos ...], and the lowest
+    layer."""
 
-    layer: Int[Array, "pick"]
+    low: Int[Array, ""]
     where: Sites
 
 
@@ -63,6 +71,7 @@ class Picks(eqx.Module):
 def pair(
     model,
     prompts: Prompts,
+    ablation: Ablation | None = None,
     *,
     first: int,
     shared: bool = True,
@@ -75,25 +84,28 @@ def pair(
     `shared`: both have the same tokens before `first`, so that one prefix and one batch serve them.
     """
     base, source = ends(prompts, direction)
-    suffix = cone(model, base, prompts.mask, first)
+    suffix = cone(model, base.tokens, prompts.mask, first, base.added)
     reads = Sites(**{site: Read() for site in {"resid_pre", *sites}})
     if shared:
-        both = jnp.concatenate([suffix.tokens, source[:, first:]])
-        logits, records = suffix.twice().run(model, reads, both, logits_at=-1)
+        both = suffix.beside(suffix.of(*source))
+        logits, records = both.run(model, reads, logits_at=-1)
         at_base, at_source = jnp.split(logits, 2)
         here, there = (
             jax.tree.map(lambda x, i=i: jnp.split(x, 2, axis=1)[i], records) for i in (0, 1)
         )
     else:
         at_base, here = suffix.run(model, reads, logits_at=-1)
-        own = cone(model, source, prompts.mask, first)
+        own = cone(model, source.tokens, prompts.mask, first, source.added)
         at_source, there = own.run(model, reads, logits_at=-1)
     prompts = with_reference(prompts, at_base if direction == "noise" else at_source)
+    if ablation is not None:
+        there = ablated(ablation, there, first)
     return Pair(
         suffix,
         here.resid_pre,
         Sites(**{site: getattr(there, site) for site in sites}),
         prompts,
+        None if ablation is None else prompts.mask & ~sinks(prompts),
         {name: metric(at_base, prompts) for name, metric in metrics},
         {name: metric(at_source, prompts) for name, metric in metrics},
     )
@@ -105,43 +117,49 @@ def patched(model, runs: Pair, picks: Picks, *, metrics: Metrics) -> dict[str, A
 
     The last pick must be the empty one; its row is subtracted and left out.
     """
-    low = jnp.min(picks.layer)
-    start = Start(take_layer(runs.resid, low), low)
+    start = Start(take_layer(runs.resid, picks.low), picks.low)
 
-    def one(layer: Int[Array, ""], where: Sites) -> Float[Array, "batch vocab"]:
-        def edit(site: str, mask: Bool[Array, "..."]) -> At:
-            value = take_layer(getattr(runs.source, site), layer)
-            return At(layer[None], Set(value[None], mask[None]))
-
-        edits = Sites(**{site: edit(site, mask) for site, mask in where.items()})
+    def one(where: Sites) -> Float[Array, "batch vocab"]:
+        values = dict(runs.source.items())
+        edits = Sites(**{site: Set(values[site], mask) for site, mask in where.items()})
         return runs.cone.run(model, edits, start=start, logits_at=-1)[0]
 
-    logits = jax.vmap(one)(picks.layer, picks.where)
+    logits = jax.vmap(one)(picks.where)
     values = {name: jax.vmap(lambda x, f=f: f(x, runs.prompts))(logits) for name, f in metrics}
     return {name: value[:-1] - value[-1] for name, value in values.items()}
 
 
-def picks_of(cells: Sequence[Cell], width: int, runs: Pair, pos: str | None, first: int) -> Picks:
-    """The masks of some cells, filled up to `width` and followed by the empty pick."""
-    layers = [cell.layer for cell in cells] + [cells[-1].layer] * (width + 1 - len(cells))
-    where = {}
+def picks_of(groups: Sequence[Group], width: int, runs: Pair, pos: str | None, first: int) -> Picks:
+    """The masks of some groups of cells, filled up to `width` and followed by the empty pick."""
+    cells = [cell for group in groups for cell in group]
+    places, where = _places(runs, pos), {}
     for site, value in runs.source.items():
-        masks = np.zeros((width + 1, *_spread(site, value.shape[1:], cells, pos)), bool)
-        for row, cell in enumerate(cells):
-            if cell.site == site:
-                masks[row] = _mask(cell, value.shape[1:], runs.prompts, pos, first)
-        where[site] = masks
-    return Picks(jnp.asarray(layers), Sites(**where))
+        layers, shape = value.shape[0], value.shape[1:]
+        masks = np.zeros((width + 1, layers, *_spread(site, shape, cells, places)), bool)
+        for row, group in enumerate(groups):
+            for cell in group:
+                if cell.site == site:
+                    masks[row, cell.layer] |= _mask(cell, shape, places, first)
+        where[site] = jnp.asarray(masks)
+    return Picks(jnp.asarray(min(cell.layer for cell in cells)), Sites(**where))
 
 
-def _spread(site: str, shape: tuple[int, ...], cells: Sequence[Cell], pos: str | None) -> list[int]:
+def _places(runs: Pair, pos: str | None) -> Bool[np.ndarray, "batch pos"] | None:
+    """The columns that may be patched, if not all may."""
+    span = None if pos is None else np.asarray(runs.prompts.span(pos))
+    if runs.free is None:
+        return span
+    return np.asarray(runs.free) & (True if span is None else span)
+
+
+def _spread(site: str, shape: tuple[int, ...], cells: Sequence[Cell], places) -> list[int]:
     """The shape of a site's masks: 1 along every axis that no cell resolves."""
     used = {axis for cell in cells for axis, _ in cell.choice}
-    used |= {"batch", "pos", "dest", "src"} if pos is not None else set()
+    used |= set() if places is None else {"batch", column(site)}
     return [size if axis in used else 1 for axis, size in zip(AXES[site], shape, strict=True)]
 
 
-def _mask(cell: Cell, shape: tuple[int, ...], prompts: Prompts, pos: str | None, first: int):
+def _mask(cell: Cell, shape: tuple[int, ...], places, first: int) -> Bool[np.ndarray, "..."]:
     axes = AXES[cell.site]
     mask = np.ones((1,) * len(axes), bool)
     for axis, index in cell.choice:
@@ -149,11 +167,9 @@ def _mask(cell: Cell, shape: tuple[int, ...], prompts: Prompts, pos: str | None,
             first if axis in ("pos", "dest") else 0
         )
         mask = mask & flags.reshape([-1 if a == axis else 1 for a in axes])
-    if pos is None:
+    if places is None:
         return mask
-    column = next(axis for axis in ("pos", "dest", "src") if axis in axes)
-    span = np.asarray(prompts.span(pos))[:, 0 if column == "src" else first :]
-    return mask & span.reshape([{"batch": len(span), column: -1}.get(a, 1) for a in axes])
+    return mask & along(cell.site, places[:, 0 if column(cell.site) == "src" else first :])
 
 
 def batches(

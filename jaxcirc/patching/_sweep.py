@@ -6,6 +6,7 @@ column that can change. May import `taps` and `tasks`.
 """
 
 import itertools
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -17,8 +18,10 @@ from jaxtyping import Int
 from .._types import Direction, Progress
 from ..taps import AXES, OUTER, Node, head_axis, parse_site
 from ..tasks import Prompts, logit_difference, name_metrics, sign
-from ._effects import Effects
-from ._patch import Cell, batches, pair, patched, picks_of, rows_in
+from ._ablation import KINDS, Ablation, constant, means, resampled
+from ._effects import Effects, around
+from ._optimal import optimal
+from ._patch import Cell, Group, batches, pair, patched, picks_of, rows_in
 
 INSTEAD = {
     "embed": 'site="resid_pre", layers=[0]',
@@ -38,6 +41,8 @@ def sweep(
     by: Sequence[str] | None = None,
     pos: str | None = None,
     layers: Sequence[int] | None = None,
+    window: int = 1,
+    value: str | Ablation = "source",
     precision: str = "highest",
     memory: float = 1e9,
     progress: Progress | None = None,
@@ -54,10 +59,17 @@ def sweep(
       `("pos", "head")`, `("d_mlp",)`, `("head", "dest", "src")`, ... What is not named is patched
       whole.
     - `pos`: the name of a span to patch in (default: all positions).
-    - `layers`: some layers only. `memory`: bytes that a compiled chunk may take.
+    - `layers`: some layers only. `window`: how many layers around each to patch together, fewer
+      at the ends; such effects are joint ones (`Effects.summed` adds up those of single layers).
+    - `value`: what cells are set to: "source"; or, in the clean run, "zero", the "mean" over
+      corrupt prompts by position and template, "mean_pooled", "resample" (another prompt's source),
+      "optimal" (the constant of least loss, see `optimal`), or an `Ablation`. Ablations keep each
+      prompt's first token.
+    - `memory`: bytes that a compiled chunk may take.
 
     Returns `Effects` with axes ("example", "layer", *by), or a dictionary of them. Raises
-    `ValueError` for a site or layer the model lacks, an axis the site lacks, or an unknown span.
+    `ValueError` for a site or layer the model lacks, an axis the site lacks, an unknown span, or a
+    window wider than the model.
 
     >>> effects = jaxcirc.patching.sweep(model, prompts, site="z")
     >>> effects.mean().shape                                                   # [layer head]
@@ -69,18 +81,19 @@ def sweep(
     by = _axes(site, by)
     layers = _layers(model, layers)
     sizes = [_size(model, prompts, axis) for axis in by]
-    cells = [
-        Cell(site, layer, tuple(zip(by, choice, strict=True)))
-        for layer in layers
+    groups = [
+        tuple(Cell(site, near, tuple(zip(by, choice, strict=True))) for near in together)
+        for together in (around(layer, window, model.n_layers) for layer in layers)
         for choice in itertools.product(*map(range, sizes))
     ]
     found = patch(
         model,
         prompts,
-        cells,
+        groups,
         dict(name_metrics(metric)),
         direction,
         pos=pos,
+        value=value,
         precision=precision,
         memory=memory,
         progress=progress,
@@ -93,32 +106,40 @@ def sweep(
 def patch(
     model,
     prompts: Prompts,
-    nodes: Sequence[Node | Cell],
+    nodes: Sequence[Node | Cell | Sequence[Node | Cell]],
     metric=logit_difference,
     direction: Direction = "noise",
     *,
     pos: str | None = None,
+    value: str | Ablation = "source",
     precision: str = "highest",
     memory: float = 1e9,
     progress: Progress | None = None,
 ) -> Any:
     """Patch chosen nodes, one at a time, exactly; the nodes may belong to different sites.
 
-    Arguments as for `sweep`. Returns `Effects` with axes ("example", "node"), in the nodes' order,
-    or a dictionary of them.
+    - `nodes`: nodes or cells; a sequence of them among these is patched together (`complement`
+      makes "all heads but these").
 
-    >>> patch(model, prompts, [Node("z", 23, 3), Node("mlp_out", 5)]).mean()
+    Other arguments as for `sweep`. Returns `Effects` with axes ("example", "node"), in the nodes'
+    order, or a dictionary of them. Warns (`DegeneratePatch`) of one that restores the source by
+    construction.
+
+    >>> patch(model, prompts, [Node("z", 23, 3), [Node("mlp_out", 5), Node("mlp_out", 6)]]).mean()
     """
-    cells = [_cell(node, model) for node in nodes]
-    if not cells:
+    cells = [_group(node, model) for node in nodes]
+    if not cells or not all(cells):
         raise ValueError('no nodes to patch: patch(model, prompts, [Node("z", 3, 0)])')
+    prompts, ablation = _values(model, prompts, cells, value, direction)
+    if ablation is None and any(_degenerate(model, prompts, group, pos) for group in cells):
+        warnings.warn(DegeneratePatch(), stacklevel=2)
     metrics = name_metrics(metric)
     wide = np.promote_types(model.dtype, np.float32)
     raw = {name: np.zeros((len(prompts), len(cells)), wide) for name, _ in metrics}
     ends = {name: np.zeros((2, len(prompts)), wide) for name, _ in metrics}
     done, total = 0, len(cells) * len(prompts)
     with jax.default_matmul_precision(precision):
-        for part in _parts(model, prompts, cells, metrics, direction, pos, memory):
+        for part in _parts(model, prompts, cells, metrics, direction, pos, memory, ablation):
             for name, _ in metrics:
                 raw[name][part.rows[:, None], part.cells] = part.raw[name]
                 ends[name][:, part.rows] = part.ends[name]
@@ -144,6 +165,68 @@ def patch(
     return made if isinstance(metric, Mapping) else made[metrics[0][0]]
 
 
+class DegeneratePatch(UserWarning):
+    """All attention of the last position is patched, where clean and corrupt share the token."""
+
+    def __init__(self):
+        super().__init__(
+            "clean and corrupt share the last token, so patching all attention there restores the"
+            " source whatever the model does: patch fewer layers or heads"
+        )
+
+
+def _degenerate(model, prompts: Prompts, group: Group, pos: str | None) -> bool:
+    """Whether nothing else can reach the scored position."""
+    if not model.causal or prompts.noise is not None:
+        return False
+    last = prompts.clean.shape[1] - 1
+    if (prompts.clean[:, -1] != prompts.corrupt[:, -1]).any():
+        return False
+    if pos is not None and not np.asarray(prompts.span(pos))[:, -1].all():
+        return False
+    reached = {
+        (cell.layer, head)
+        for cell in group
+        if cell.site in ("attn_out", "z", "head_out") and cell.column in (None, last)
+        for head in _heads_of(cell, model)
+    }
+    return len(reached) == model.n_layers * model.config.n_heads
+
+
+def _heads_of(cell: Cell, model) -> Sequence[int]:
+    choice = {axis: index for axis, index in cell.choice if axis != "pos"}
+    if not choice:
+        return range(model.config.n_heads)
+    return [choice["head"]] if choice.keys() == {"head"} else []
+
+
+def _values(
+    model, prompts: Prompts, cells: Sequence[Group], value: str | Ablation, direction: Direction
+) -> tuple[Prompts, Ablation | None]:
+    """The prompts to patch with, and what cells are set to if it is not the source."""
+    if value == "source":
+        return prompts, None
+    if value == "resample":
+        return resampled(prompts), None
+    if not isinstance(value, Ablation) and value not in KINDS:
+        raise ValueError(
+            f"value={value!r}: use an Ablation, or one of {', '.join(map(repr, KINDS))}"
+        )
+    if direction != "noise":
+        raise ValueError('an ablation changes the clean run: direction="noise"')
+    sites = sorted({cell.site for group in cells for cell in group})
+    if isinstance(value, Ablation):
+        lacking = set(sites) - {site for site, _ in value.values.items()}
+        if lacking:
+            raise ValueError(f"the ablation has no values for {sorted(lacking)[0]!r}")
+        return prompts, value
+    if value == "optimal":
+        return prompts, optimal(model, prompts, [cell for group in cells for cell in group])
+    if value == "zero":
+        return prompts, constant(model, prompts, dict.fromkeys(sites, 0.0))
+    return prompts, means(model, prompts, sites, pooled=value == "mean_pooled")
+
+
 class _Part(NamedTuple):
     """One compiled chunk: its examples and cells, and per metric raw [row cell], ends [2 row]."""
 
@@ -153,19 +236,22 @@ class _Part(NamedTuple):
     ends: dict[str, np.ndarray]
 
 
-def _parts(model, prompts, cells, metrics, direction, pos, memory) -> Iterator[_Part]:
-    order = sorted(range(len(cells)), key=lambda i: cells[i].layer)
-    sites = tuple(sorted({cell.site for cell in cells}))
+def _parts(
+    model, prompts, cells, metrics, direction, pos, memory, ablation: Ablation | None
+) -> Iterator[_Part]:
+    order = sorted(range(len(cells)), key=lambda i: _lowest(cells[i]))
+    sites = tuple(sorted({cell.site for group in cells for cell in group}))
     options = {"sites": sites, "metrics": metrics, "direction": direction}
     width = _width(cells)
-    firsts = prompts.first_difference() * model.causal
+    firsts = prompts.first_difference() * (model.causal and ablation is None)
     length = prompts.clean.shape[1]
     for low, members in _columns(firsts, cells, order):
         size = rows_in(memory, model, sites, length - low, length, width + 1)
         for rows, n_new, first in batches(firsts, size):
             shared, first = low <= first, max(first, low)
             batch = prompts.take(rows).arrays()
-            runs = pair(model, batch, first=first, shared=shared, **options)
+            own = None if ablation is None else ablation.take(rows)
+            runs = pair(model, batch, own, first=first, shared=shared, **options)
             both = {n: np.stack([runs.base_value[n], runs.source_value[n]]) for n, _ in metrics}
             ends = {name: values[:, :n_new] for name, values in both.items()}
             if not members:
@@ -179,9 +265,13 @@ def _parts(model, prompts, cells, metrics, direction, pos, memory) -> Iterator[_
                 yield _Part(rows[:n_new], np.asarray(chunk), raw, ends)
 
 
-def _width(cells: Sequence[Cell]) -> int:
+def _lowest(group: Group) -> int:
+    return min(cell.layer for cell in group)
+
+
+def _width(cells: Sequence[Group]) -> int:
     """Patches in a chunk: a layer's worth, between 5 (an unpatched row is dear) and 16."""
-    per_layer = len(cells) / len({cell.layer for cell in cells})
+    per_layer = len(cells) / len(set(map(_lowest, cells)))
     return min(len(cells), int(np.clip(np.ceil(per_layer), 5, 16)))
 
 
@@ -192,7 +282,7 @@ def _columns(firsts, cells, order) -> Iterator[tuple[int, list[int]]]:
     are, one class without cells remains, for the values of base and source.
     """
     earliest = int(firsts.min())
-    columns = {i: cells[i].column for i in order}
+    columns = {i: _column(cells[i], earliest) for i in order}
     whole = [i for i in order if columns[i] is None]
     if whole:
         yield 0, whole
@@ -203,6 +293,35 @@ def _columns(firsts, cells, order) -> Iterator[tuple[int, list[int]]]:
         members = [i for i in order if columns[i] is not None and columns[i] in set(group.tolist())]
         if members:
             yield int(group[0]), members
+
+
+def _column(group: Group, earliest: int) -> int | None:
+    """The first column at which a group can matter; -1 if it lies before every difference."""
+    columns = [cell.column for cell in group]
+    if None in columns:
+        return None
+    return min((c for c in columns if c is not None and c >= earliest), default=-1)
+
+
+def complement(model, nodes: Sequence[Node]) -> list[Node]:
+    """All nodes of the same sites but these: "all heads but the name movers".
+
+    >>> patch(model, prompts, [complement(model, [Node("z", 9, 9), Node("z", 10, 0)])])
+    """
+    every = [node for site in dict.fromkeys(n.site for n in nodes) for node in _all(model, site)]
+    return [node for node in every if node not in set(nodes)]
+
+
+def _all(model, site: str) -> list[Node]:
+    axis = head_axis(site)
+    heads = [None] if axis is None else range(model.axis_size(axis))
+    return [Node(site, layer, head) for layer in range(model.n_layers) for head in heads]
+
+
+def _group(node: Node | Cell | Sequence[Node | Cell], model) -> Group:
+    if isinstance(node, Node | Cell):
+        return (_cell(node, model),)
+    return tuple(_cell(one, model) for one in node)
 
 
 def _cell(node: Node | Cell, model) -> Cell:

@@ -22,6 +22,7 @@ from ._tasks import ONE_WAY as ONE_WAY
 from ._tasks import TASKS as TASKS
 from ._texts import bos_ids as bos_ids
 from ._texts import from_texts as from_texts
+from .direction import End as End
 from .direction import ends as ends
 from .direction import sign as sign
 from .metric import METRICS as METRICS

@@ -3,11 +3,23 @@
 Imports `prompt` and `metric`.
 """
 
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
 from .._types import Direction, Tokens
 from .metric import Metric
 from .prompt import Prompts
 
 _SIGN = {"noise": -1.0, "denoise": 1.0}
+
+
+class End(NamedTuple):
+    """One run of a pair: its tokens, and what is added to their embeddings (None: nothing)."""
+
+    tokens: Tokens
+    added: Float[Array, "batch pos d_model"] | None = None
 
 
 def sign(direction: Direction, metric: Metric | None = None) -> float:
@@ -23,16 +35,17 @@ def sign(direction: Direction, metric: Metric | None = None) -> float:
     return _SIGN[direction] * (-1.0 if getattr(metric, "less_is_better", False) else 1.0)
 
 
-def ends(prompts: Prompts, direction: Direction) -> tuple[Tokens, Tokens]:
-    """(base, source) tokens: noise patches corrupt into clean, denoise clean into corrupt.
+def ends(prompts: Prompts, direction: Direction) -> tuple[End, End]:
+    """(base, source): noise patches corrupt into clean, denoise clean into corrupt.
 
-    Takes `Prompts`, returns two Int[batch pos]. Raises `ValueError` for any other word.
+    Takes `Prompts`, returns two `End`s. Raises `ValueError` for any other word.
 
     >>> base, source = ends(prompts, "noise")
     """
     _check(direction)
-    clean_first = direction == "noise"
-    return (prompts.clean, prompts.corrupt) if clean_first else (prompts.corrupt, prompts.clean)
+    still = None if prompts.noise is None else jnp.zeros_like(prompts.noise)
+    clean, corrupt = End(prompts.clean, still), End(prompts.corrupt, prompts.noise)
+    return (clean, corrupt) if direction == "noise" else (corrupt, clean)
 
 
 def _check(direction: str) -> None:

@@ -29,6 +29,8 @@ class Prompts(eqx.Module):
     - `spans`: named places in the clean prompt, Bool[batch pos] each.
     - `templates`: Int[batch], which prompts belong together: intervals resample these clusters.
     - `reference`: Float[batch vocab], the logits that `kl` compares with; sweeps fill it in.
+    - `noise`: Float[batch pos d_model], what the corrupt run adds to its embeddings (None:
+      nothing); `patching.noised` draws it.
     - `texts`: (clean, corrupt) per pair. `bos`: "always" or "never", as the rows were made.
       `dropped`: how many pairs were set aside while these were made, for what the tokenizer is.
     """
@@ -43,6 +45,7 @@ class Prompts(eqx.Module):
     spans: dict[str, Bool[Array, "batch pos"]]
     templates: Int[Array, "batch"]
     reference: Logits | None = None
+    noise: Float[Array, "batch pos d_model"] | None = None
     texts: tuple[tuple[str, str], ...] = eqx.field(static=True, default=())
     name: str = eqx.field(static=True, default="")
     bos: str = eqx.field(static=True, default="never")
@@ -111,7 +114,8 @@ class Prompts(eqx.Module):
 
         def pad(x: Array) -> Array:
             rows = np.asarray(x)[:, max(-extra, 0) :]
-            return jnp.asarray(np.pad(rows, ((0, 0), (max(extra, 0), 0))))
+            before = [(0, 0), (max(extra, 0), 0), *[(0, 0)] * (rows.ndim - 2)]
+            return jnp.asarray(np.pad(rows, before))
 
         return dataclasses.replace(
             self,
@@ -119,6 +123,7 @@ class Prompts(eqx.Module):
             corrupt=pad(self.corrupt),
             mask=pad(self.mask),
             spans={name: pad(span) for name, span in self.spans.items()},
+            noise=None if self.noise is None else pad(self.noise),
         )
 
     def swap(self) -> "Prompts":
@@ -126,8 +131,10 @@ class Prompts(eqx.Module):
 
         For corruptions that make the wrong answer right, to use each pair both ways. Not for the
         direction "denoise", where the metric keeps the clean prompt's answers. Spans keep their
-        places and names; the reference is dropped.
+        places and names; the reference is dropped. Raises `ValueError` if the corruption is noise.
         """
+        if self.noise is not None:
+            raise ValueError("noise has no other way round: swap the pairs before noised(...)")
         return dataclasses.replace(
             self,
             clean=self.corrupt,
@@ -143,6 +150,8 @@ class Prompts(eqx.Module):
     def first_difference(self) -> Int[np.ndarray, "batch"]:
         """The first column in which clean and corrupt differ (the last column if none does)."""
         differs = np.asarray(self.clean) != np.asarray(self.corrupt)
+        if self.noise is not None:
+            differs = differs | np.any(np.asarray(self.noise) != 0, axis=2)
         differs[:, -1] = True
         return differs.argmax(axis=1)
 
@@ -155,6 +164,8 @@ class Prompts(eqx.Module):
             ids = [clean[mask].tolist(), corrupt[mask].tolist(), int(template)]
             ids += [span[mask].tolist() for span in spans]
             digest.update(json.dumps(ids + [_weighted(*sets[:2]), _weighted(*sets[2:])]).encode())
+        if self.noise is not None:
+            digest.update(np.asarray(self.noise)[np.asarray(self.mask)].tobytes())
         return digest.hexdigest()
 
     def _hashed(self) -> tuple[Array, ...]:

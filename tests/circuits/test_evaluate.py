@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from cases import answered, close, pairs, tiny
 
-from jaxcirc.circuits import Means, ablated_values, all_nodes, bounds, evaluate, means
+from jaxcirc.circuits import ablated_values, all_nodes, bounds, evaluate
+from jaxcirc.patching import Ablation, means
 from jaxcirc.taps import Node, Read, Set, Sites, run
 from jaxcirc.tasks import kl, logit_difference
 
@@ -84,7 +85,7 @@ def test_first_tokens_and_padding_keep_their_value(ablation):
         return jnp.where(kept.reshape(1, *kept.shape, *[1] * (value.ndim - 3)), jnp.nan, value)
 
     values = Sites(**{site: spoil(value) for site, value in ablation.values.items()})
-    spoilt = Means(values, ablation.group, ablation.sizes)
+    spoilt = Ablation(values, ablation.group, ablation.sizes)
     found, expected = (ablated_values(MODEL, PROMPTS, [[]], m) for m in (spoilt, ablation))
     np.testing.assert_array_equal(found, expected)
 
@@ -123,7 +124,7 @@ def test_many_circuits_are_taken_a_few_at_a_time(ablation):
 
 def test_a_reference_may_be_longer_and_is_averaged_by_template(ablation):
     wider = PROMPTS.padded_to(9)
-    found = means(MODEL, PROMPTS, wider)
+    found = means(MODEL, PROMPTS, reference=wider)
     for site, value in found.values.items():
         close(value, getattr(ablation.values, site), 1e-4)
 
@@ -155,7 +156,7 @@ def test_a_template_without_reference_is_an_error():
     with pytest.raises(
         ValueError, match="no reference prompt has template 0 at 5 tokens: draw more"
     ):
-        means(MODEL, PROMPTS, other)
+        means(MODEL, PROMPTS, reference=other)
 
 
 def test_other_sites_cannot_be_in_a_node_circuit(ablation):

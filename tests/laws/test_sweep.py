@@ -10,44 +10,60 @@ from cases import here, pairs, tiny
 from jaxcirc import attribution, patching
 from jaxcirc.patching import Cell
 from jaxcirc.patching._patch import pair, patched
-from jaxcirc.taps import AXES, Add, Node, Read, Set, Sites, run
+from jaxcirc.taps import AXES, Add, Node, Read, Set, Sites, head_axis, run
 from jaxcirc.tasks import Prompts, kl, logit_difference, probability
 
 SWEPT = ("resid_pre", "k", "v_at_head", "pattern", "z", "mlp_post", "mlp_out")
 
 
-def by_hand(model, prompts, site, layer, where, metric, direction="noise"):
+def cells_of(model, site):
+    """The first cell of the first layer and the last cell of the last layer."""
+    axis = head_axis(site)
+    last = 0 if axis is None else model.axis_size(axis) - 1
+    choices = [((axis, i),) if axis else () for i in (last, 0)]
+    return [Cell(site, 0, choices[0]), Cell(site, model.n_layers - 1, choices[1])]
+
+
+def by_hand(model, prompts, cells, direction="noise"):
     """The oracle: whole runs, one patch at a time, no cone, no batching of patches."""
     base, source = prompts.clean, prompts.corrupt
     if direction == "denoise":
         base, source = source, base
-    _, there = run(model, source, Sites(**{site: Read()}), mask=prompts.mask)
-    value = getattr(there, site)
-    here = (jnp.arange(model.n_layers) == layer).reshape((-1,) + (1,) * (value.ndim - 1))
-    edit = Sites(**{site: Set(value, here & jnp.asarray(where)[None])})
-    patched, _ = run(model, base, edit, mask=prompts.mask, logits_at=-1)
-    plain, _ = run(model, base, mask=prompts.mask, logits_at=-1)
-    return metric(patched, prompts) - metric(plain, prompts)
+    sites = sorted({cell.site for cell in cells})
+    _, there = run(model, source, Sites(**{site: Read() for site in sites}), mask=prompts.mask)
+
+    def edit(site, cell):
+        value = getattr(there, site)
+        where = np.zeros(value.shape, bool)
+        index = [cell.layer] + [dict(cell.choice).get(axis, slice(None)) for axis in AXES[site]]
+        where[tuple(index)] = cell.site == site
+        return Set(value, where)
+
+    def value(cell):
+        edits = Sites(**{site: edit(site, cell) for site in sites})
+        logits, _ = run(model, base, edits, mask=prompts.mask, logits_at=-1)
+        return logit_difference(logits, prompts)
+
+    nothing = Cell("", 0)
+    return np.stack([value(cell) - value(nothing) for cell in cells], axis=1)
 
 
 @pytest.mark.parametrize("direction", ["noise", "denoise"])
 @pytest.mark.parametrize("name", ["grouped", "learned", "gemma"])
-def test_sweep_equals_whole_runs_one_at_a_time(name, direction):
+def test_patches_equal_whole_runs_one_at_a_time(name, direction):
     model, prompts = tiny(name), pairs(pads=2)
-    for site in here(model, SWEPT):
-        effects = patching.sweep(model, prompts, site, logit_difference, direction)
-        last = effects.raw.shape[-1] - 1
-        for cell in [(0,), (2,)] if effects.raw.ndim == 2 else [(0, last), (2, 0)]:
-            axes = AXES[site]
-            where = np.ones((1,) * len(axes), bool)
-            if len(cell) == 2:
-                axis = axes.index(effects.axes[2])
-                shape = [1] * len(axes)
-                shape[axis] = model.axis_size(effects.axes[2])
-                where = (np.arange(shape[axis]) == cell[1]).reshape(shape)
-            args = (site, cell[0], where, logit_difference, direction)
-            expected = by_hand(model, prompts, *args)
-            np.testing.assert_allclose(effects.raw[(slice(None), *cell)], expected, atol=2e-4)
+    cells = [cell for site in here(model, SWEPT) for cell in cells_of(model, site)]
+    found = patching.patch(model, prompts, cells, direction=direction).raw
+    np.testing.assert_allclose(found, by_hand(model, prompts, cells, direction), atol=2e-4)
+
+
+@pytest.mark.parametrize("site", ["k", "pattern", "mlp_post"])
+def test_a_sweep_holds_the_effects_of_its_cells(site):
+    model, prompts = tiny("grouped"), pairs(pads=2)
+    effects, cells = patching.sweep(model, prompts, site), cells_of(model, site)
+    first, last = ((c.layer, *[i for _, i in c.choice]) for c in cells)
+    found = np.stack([effects.raw[:, *first], effects.raw[:, *last]], axis=1)
+    np.testing.assert_allclose(found, by_hand(model, prompts, cells), atol=2e-4)
 
 
 def test_a_source_equal_to_the_base_has_no_effect_bitwise():
@@ -65,7 +81,7 @@ def test_positions_before_the_first_difference_have_effect_exactly_0(name):
     metrics = (("metric", logit_difference),)
     runs = pair(model, prompts, first=0, sites=("resid_pre",), metrics=metrics, direction="noise")
     cells = [Cell("resid_pre", 1, (("pos", column),)) for column in range(7)]
-    picks = patching._patch.picks_of(cells, 7, runs, None, 0)
+    picks = patching._patch.picks_of([(cell,) for cell in cells], 7, runs, None, 0)
     effects = np.asarray(patched(model, runs, picks, metrics=metrics)["metric"])
     np.testing.assert_array_equal(effects[:4], 0)
     assert (effects[4:] != 0).all()
@@ -88,10 +104,9 @@ def test_by_position_finds_the_same_as_whole_runs():
     effects = patching.sweep(model, prompts, "resid_post", by=("pos",))
     assert effects.axes == ("example", "layer", "pos")
     np.testing.assert_array_equal(effects.raw[:, :, :2], 0)
-    for layer, column in ((0, 2), (1, 4), (2, 6)):
-        where = (np.arange(7) == column)[None, :, None]
-        expected = by_hand(model, prompts, "resid_post", layer, where, logit_difference)
-        np.testing.assert_allclose(effects.raw[:, layer, column], expected, atol=2e-4)
+    cells = [Cell("resid_post", *at) for at in ((0, (("pos", 2),)), (2, (("pos", 6),)))]
+    found = np.stack([effects.raw[:, 0, 2], effects.raw[:, 2, 6]], axis=1)
+    np.testing.assert_allclose(found, by_hand(model, prompts, cells), atol=2e-4)
 
 
 def test_the_whole_stream_restores_the_source():
@@ -163,26 +178,35 @@ def test_attribution_is_the_slope_of_the_exact_dial(name):
     """In float64: a central difference of whole runs, a step h of the way to the source."""
     with jax.enable_x64(True), jax.numpy_dtype_promotion("standard"):
         model, prompts, h = tiny(name, jnp.float64), pairs(pads=1), 1e-5
-        for site in here(model, ("z", "mlp_out", "k", "pattern")):
-            scores = getattr(attribution.nodes(model, prompts, sites=(site,)).raw, site)
-            way = recorded(model, prompts.corrupt, site) - recorded(model, prompts.clean, site)
+        sites = here(model, ("z", "mlp_out", "k", "pattern"))
+        table = attribution.nodes(model, prompts, sites=sites).raw
+        ways = {
+            s: r - recorded(model, prompts.clean, sites)[s]
+            for s, r in recorded(model, prompts.corrupt, sites).items()
+        }
+        for site, way in ways.items():
+            scores = getattr(table, site)
             for layer in (0, model.n_layers - 1):
                 cell = first_cell(site, layer, way.shape)
-                ends = [moved(model, prompts, site, sign * h * way * cell) for sign in (1, -1)]
+                steps = {s: np.zeros(w.shape) for s, w in ways.items()}
+                ends = [
+                    moved(model, prompts, steps | {site: sign * h * way * cell}) for sign in (1, -1)
+                ]
                 found = scores[:, layer, 0] if scores.ndim == 3 else scores[:, layer]
                 np.testing.assert_allclose(
                     found, (ends[0] - ends[1]) / (2 * h), rtol=1e-4, atol=1e-7
                 )
 
 
-def recorded(model, tokens, site):
-    return getattr(run(model, tokens, Sites(**{site: Read()}), mask=pairs(pads=1).mask)[1], site)
+def recorded(model, tokens, sites):
+    edits = Sites(**{site: Read() for site in sites})
+    return dict(run(model, tokens, edits, mask=pairs(pads=1).mask)[1].items())
 
 
-def moved(model, prompts, site, step):
-    """The metric with `step` added at a site."""
-    edit = Sites(**{site: Add(step)})
-    logits, _ = run(model, prompts.clean, edit, mask=prompts.mask, logits_at=-1)
+def moved(model, prompts, steps):
+    """The metric with `steps` added at the sites."""
+    edits = Sites(**{site: Add(jnp.asarray(step)) for site, step in steps.items()})
+    logits, _ = run(model, prompts.clean, edits, mask=prompts.mask, logits_at=-1)
     return logit_difference(logits, prompts)
 
 

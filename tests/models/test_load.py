@@ -245,7 +245,9 @@ def test_peak_memory_is_at_most_1_3_times_the_weights(tmp_path):
 
 def test_unknown_model():
     with pytest.raises(
-        ValueError, match=r"unknown model 'gpt5': known are 'smollm2-135m', 'gemma3-270m', .* or"
+        ValueError,
+        match=r"unknown model 'gpt5': known are 'smollm2-135m', 'gemma3-270m', 'glassllm-en',"
+        r" 'glassllm-pt', or",
     ):
         load_model("gpt5")
 

@@ -79,7 +79,9 @@ def test_names_of_transformerlens_are_understood(name, site, layer):
 
 @pytest.mark.parametrize("name", ["zz", "blocks.x.attn.hook_z", "blocks.3.hook_nothing", ""])
 def test_unknown_names_are_answered_with_the_known_ones(name):
-    with pytest.raises(ValueError, match="unknown site .*the sites are embed, resid_pre"):
+    with pytest.raises(
+        ValueError, match=r"unknown site '.*': (did you mean .*\? )?the sites are embed, resid_pre"
+    ):
         parse_site(name)
 
 

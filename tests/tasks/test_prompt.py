@@ -6,7 +6,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxcirc.tasks import ends, from_texts, kl, less_is_better, probability, sign, with_reference
+from jaxcirc.tasks import (
+    End,
+    ends,
+    from_texts,
+    kl,
+    less_is_better,
+    probability,
+    sign,
+    with_reference,
+)
 
 
 @pytest.fixture
@@ -132,5 +141,5 @@ def test_directions(prompts):
     assert (sign("noise"), sign("denoise")) == (-1, 1)
     assert sign("noise", less_is_better(lambda logits, prompts: logits[:, 0])) == 1
     assert (sign("noise", probability), sign("noise", kl), sign("denoise", kl)) == (-1, 1, -1)
-    assert ends(prompts, "noise") == (prompts.clean, prompts.corrupt)
-    assert ends(prompts, "denoise") == (prompts.corrupt, prompts.clean)
+    assert ends(prompts, "noise") == (End(prompts.clean), End(prompts.corrupt))
+    assert ends(prompts, "denoise") == (End(prompts.corrupt), End(prompts.clean))
