@@ -64,7 +64,7 @@ class Peer:
     def __init__(self, worker: str, setting: Setting, python: Path | str = TORCH):
         if not Path(python).exists():
             raise SystemExit(
-                f"no peer environment at {python}: run `sh benchmarks/peers/make_torch.sh` first"
+                f"no peer environment at {python}: run its script under benchmarks/peers/ first"
             )
         self.name = f"{Path(worker).stem}, {setting.name}"
         self.log = tempfile.TemporaryFile("w+")

@@ -12,8 +12,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
-from ..taps import Read, Set, Sites, Taps, run, take_layer
-from ..tasks import Metric, Prompts, logit_difference, with_reference
+from ..taps import Read, Set, Sites, Taps, cone, run, take_layer
+from ..tasks import Metric, Prompts, ends, logit_difference, with_reference
 
 
 class Direct(eqx.Module):
@@ -101,17 +101,22 @@ def head_scores(model, key: PRNGKeyArray, *, n: int = 8, length: int = 24) -> He
     return HeadScores(diagonal(1, 1), diagonal(length, length), diagonal(length - 1, length))
 
 
-@jax.jit
+@partial(jax.jit, static_argnames=("corrupt",))
 def attention(
-    model, prompts: Prompts, dest: Bool[Array, "batch pos"], src: Bool[Array, "span batch pos"]
+    model,
+    prompts: Prompts,
+    dest: Bool[Array, "batch pos"],
+    src: Bool[Array, "span batch pos"],
+    corrupt: bool = False,
 ) -> Float[Array, "span layer head"]:
-    """Mean attention from one span to others, of every head, on the clean prompts.
+    """Mean attention from one span to others, of every head, on the clean or corrupt prompts.
 
     - `dest`: Bool[batch pos]; `src`: Bool[span batch pos]. Attention is summed over sources and
       averaged over destinations and prompts.
     """
-    edits = Sites(pattern=Read())
-    _, records = run(model, prompts.clean, edits, mask=prompts.mask, layers=model.n_layers)
+    end = ends(prompts, "noise")[corrupt]
+    whole = cone(model, end.tokens, prompts.mask, 0, end.added)
+    _, records = whole.run(model, Sites(pattern=Read()), layers=model.n_layers)
     mass = jnp.einsum("lbhds,bd,nbs->nlh", records.pattern, dest * 1.0, src * 1.0)
     return mass / jnp.maximum(dest.sum(), 1)
 

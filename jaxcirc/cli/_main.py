@@ -4,6 +4,8 @@ jaxcirc discover ioi                     find a task's circuit, judge it, draw i
 jaxcirc patch ioi --site z               exact effects of every cell of a site
 jaxcirc lens "The capital of France is"  what each layer and head says of the next token
 jaxcirc tasks smollm2-135m               what a model can do, task by task
+jaxcirc reproduce patching               best practices of activation patching, measured
+jaxcirc reproduce attribution            fast scores against exact patching
 jaxcirc parity smollm2-135m              logits against stored reference logits
 jaxcirc parity --all                     the same for a tiny model of every family
 """
@@ -20,11 +22,13 @@ from ._discover import Discover
 from ._lens import Lens
 from ._parity import Parity
 from ._patch import Patch
+from ._reproduce import Reproduce
 from ._tasks import Tasks
 
 Command = (
     Annotated[Discover, tyro.conf.subcommand("discover")]
     | Annotated[Patch, tyro.conf.subcommand("patch")]
+    | Annotated[Reproduce, tyro.conf.subcommand("reproduce")]
     | Annotated[Lens, tyro.conf.subcommand("lens")]
     | Annotated[Tasks, tyro.conf.subcommand("tasks")]
     | Annotated[Parity, tyro.conf.subcommand("parity")]

@@ -30,6 +30,12 @@ class Patch:
     """What is measured."""
     direction: Direction = "noise"
     """noise: corrupt into clean; denoise: clean into corrupt."""
+    window: int = 1
+    """Layers patched together, centred on each."""
+    value: Literal["source", "zero", "mean", "mean_pooled", "resample", "optimal"] = "source"
+    """What a cell is set to: the other run's value, or an ablation of the clean run."""
+    gaussian: str | None = None
+    """Corrupt by Gaussian noise on the embeddings of this span, ten draws a prompt."""
     out: Path = Path("runs")
     """Where the run's folder goes."""
 
@@ -45,6 +51,9 @@ class Patch:
                 pos=self.pos,
                 metric=self.metric,
                 direction=self.direction,
+                window=self.window,
+                value=self.value,
+                gaussian=self.gaussian,
                 seed=self.source.seed,
                 columns=_columns(prompts, tokenizer),
                 progress=tell,

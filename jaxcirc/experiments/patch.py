@@ -24,14 +24,17 @@ def patch_task(
     pos: str | None = None,
     metric: str = "logit_difference",
     direction: Direction = "noise",
+    window: int = 1,
+    value: str = "source",
+    gaussian: str | None = None,
     seed: int = 0,
     columns: Sequence[str] = (),
     progress: Tell | None = None,
 ) -> Result:
     """Exact patching of a site as a `Result`: mean effects with intervals, clustered by template.
 
-    Arguments as for `jaxcirc.patching.sweep`; `metric` by name; `columns` label the positions in
-    figures. Its array "effects" has the axes ("layer", *by), "examples" one more in front.
+    Arguments as for `jaxcirc.patching.sweep`; `metric` by name; `gaussian`: corrupt by noise on
+    this span, ten draws a prompt; `columns` label the positions in figures. Its array "effects" has the axes ("layer", *by), "examples" one more in front.
 
     >>> patch_task(model, ioi(tokenizer), site="resid_pre", by=("pos",)).arrays["effects"]
     """
@@ -41,8 +44,19 @@ def patch_task(
             progress("exact patching", done, total)
 
     with clock() as seconds:
+        if gaussian is not None:
+            prompts = patching.noised(model, prompts, gaussian, seed=seed)
         effects = patching.sweep(
-            model, prompts, site, METRICS[metric], direction, by=by, pos=pos, progress=tell
+            model,
+            prompts,
+            site,
+            METRICS[metric],
+            direction,
+            by=by,
+            pos=pos,
+            window=window,
+            value=value,
+            progress=tell,
         )
     labels: dict[str, Any] = {"columns": list(columns)} if "pos" in effects.axes and columns else {}
     facts = facts_of(
@@ -53,6 +67,9 @@ def patch_task(
         pos=pos,
         metric=metric,
         direction=direction,
+        window=window,
+        value=value,
+        gaussian=gaussian,
         seed=seed,
         **labels,
     )

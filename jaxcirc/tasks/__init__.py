@@ -11,6 +11,7 @@ from ._greater_than import greater_than as greater_than
 from ._induction import induction as induction
 from ._interval import Interval as Interval
 from ._interval import interval as interval
+from ._interval import interval_of as interval_of
 from ._interval import recovered as recovered
 from ._interval import recovered_each as recovered_each
 from ._ioi import CORRUPTIONS as CORRUPTIONS

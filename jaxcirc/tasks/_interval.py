@@ -6,6 +6,7 @@ for few clusters (Hesterberg 2015, "What Teachers Should Know About the Bootstra
 """
 
 import dataclasses
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -79,6 +80,57 @@ def recovered(
     means = _resampled(parts, clusters, n, seed)
     value = parts[:, 0].mean() / parts[:, 1].mean()
     return _interval(value, means[:, 0] / means[:, 1], clusters, level)
+
+
+def interval_of(
+    statistic: Callable[..., float],
+    values: Sequence[Values],
+    clusters: Sequence[Values],
+    n: int = 400,
+    seed: int = 0,
+    level: float = 0.95,
+) -> Interval:
+    """Any statistic of means with its interval, from `n` resamplings of whole clusters.
+
+    - `statistic(*means)`: a number from the mean over examples of each of `values`.
+    - `values`: arrays [example ...]; `clusters`: the cluster of every example of each,
+      Int[example]. Clusters of one label are resampled together, whichever array they are in.
+
+    The interval's `n` is that of the smallest array; resamplings where the statistic is NaN do not
+    count.
+
+    >>> interval_of(lambda a, b: a.max() / b.max(), [noise.raw, exact.raw], [t, t]).low
+    """
+    arrays = [np.asarray(value, np.float64) for value in values]
+    labels, units = np.unique(
+        np.concatenate([np.asarray(c) for c in clusters]), return_inverse=True
+    )
+    units = np.split(units, np.cumsum([len(array) for array in arrays])[:-1])
+    sums, sizes = [], []
+    for array, unit in zip(arrays, units, strict=True):
+        total = np.zeros((len(labels), *array.shape[1:]))
+        np.add.at(total, unit, array)
+        sums.append(total)
+        sizes.append(np.bincount(unit, minlength=len(labels)))
+    rng = np.random.default_rng(seed)
+
+    def once(often: np.ndarray) -> float:
+        counts = [often @ size for size in sizes]
+        if not all(counts):
+            return float("nan")
+        means = [np.tensordot(often, s, 1) / c for s, c in zip(sums, counts, strict=True)]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return float(statistic(*means))
+
+    drawn = rng.multinomial(len(labels), np.full(len(labels), 1 / len(labels)), n)
+    found = np.asarray([once(often) for often in drawn])
+    value, size = once(np.ones(len(labels))), min(map(len, arrays))
+    if len(labels) == 1:
+        return Interval(value, float("nan"), float("nan"), size, 1)
+    tail = _tail(len(labels), level)
+    found = found[~np.isnan(found)]
+    low, high = np.quantile(found, [tail, 1 - tail]) if len(found) else (np.nan, np.nan)
+    return Interval(value, float(low), float(high), size, len(labels))
 
 
 def recovered_each(
@@ -170,6 +222,12 @@ def _interval(
     units = int(_units(clusters).max()) + 1
     if units == 1:
         return Interval(float(value), float("nan"), float("nan"), *sizes)
-    tail = special.ndtr(np.sqrt(units / (units - 1)) * special.stdtrit(units - 1, (1 - level) / 2))
+    tail = _tail(units, level)
     low, high = np.quantile(means, [tail, 1 - tail])
     return Interval(float(value), float(low), float(high), *sizes)
+
+
+def _tail(units: int, level: float) -> float:
+    """The share of resamplings beyond each bound, expanded for few clusters."""
+    normal = np.sqrt(units / (units - 1)) * special.stdtrit(units - 1, (1 - level) / 2)
+    return float(special.ndtr(normal))

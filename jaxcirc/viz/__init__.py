@@ -11,3 +11,7 @@ from .page import FIGURES as FIGURES
 from .page import write as write
 from .page import write_figures as write_figures
 from .page import write_page as write_page
+from .studies import attribution_scatter as attribution_scatter
+from .studies import patching_directions as patching_directions
+from .studies import patching_facts as patching_facts
+from .studies import patching_heads as patching_heads

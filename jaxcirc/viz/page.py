@@ -14,7 +14,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from ..experiments import Result
-from . import _reading, _table, figures, style
+from . import _reading, _table, figures, studies, style
 
 Draw = Callable[[Result], Figure]
 
@@ -27,6 +27,12 @@ FIGURES: dict[str, dict[str, Draw]] = {
         "nodes": figures.node_effects,
     },
     "patch": {"effects": figures.patch_picture},
+    "study_patching": {
+        "heads": studies.patching_heads,
+        "facts": studies.patching_facts,
+        "directions": studies.patching_directions,
+    },
+    "compare_attribution": {"estimates": studies.attribution_scatter},
 }
 """What is drawn of a result, by its kind; other kinds get a page without figures."""
 
@@ -97,7 +103,7 @@ def _page(result: Result, drawn: Mapping[str, Figure]) -> str:
 <p class="sub">{escape(_reading.prompts(result))} · {escape(_reading.ends(result))}</p>
 {_cards(result)}
 {_section("Figures", _figures(result, drawn))}
-{_section("Nodes" if result.kind == "discover" else "Cells", _table.table(result))}
+{_section(_TABLES.get(result.kind, "Rows"), _table.table(result))}
 {_section("Notes", _notes(result))}
 {_section("All numbers", _facts(_words(result)))}
 {_section("Provenance", _facts({**result.facts, **seconds}))}
@@ -109,6 +115,9 @@ def _page(result: Result, drawn: Mapping[str, Figure]) -> str:
 """
 
 
+_TABLES = {"discover": "Nodes", "patch": "Cells"}
+
+
 def _asset(name: str) -> str:
     return Path(__file__).with_name(name).read_text(encoding="utf-8")
 
@@ -118,7 +127,12 @@ def _section(title: str, body: str) -> str:
 
 
 def _title(result: Result) -> str:
-    words = {"discover": "the node circuit", "patch": "exact patching"}
+    words = {
+        "discover": "the node circuit",
+        "patch": "exact patching",
+        "study_patching": "best practices, measured",
+        "compare_attribution": "fast scores against exact patching",
+    }
     return f"{result.task}: {words.get(result.kind, result.kind)}"
 
 

@@ -1,5 +1,6 @@
 """AtP*: exact where only the softmax is not linear, and plain loops as the oracle of GradDrop."""
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -64,3 +65,20 @@ def test_dropping_layers_equals_a_plain_loop():
     for site, expected in total.items():
         mean = expected.swapaxes(0, 1) / (model.n_layers - 1)
         np.testing.assert_allclose(getattr(magnitude, site), mean, atol=2e-4)
+
+
+@pytest.mark.parametrize("site", ["q", "k"])
+def test_what_saturated_attention_hides_from_the_gradient_is_found(site):
+    """Scores a hundred times as large: every pattern is one-hot and its slope is 0, yet another
+    query or key moves it. The heads that matter most are exact in AtP* and nearly 0 in AtP."""
+    model = tiny("attention")
+    sharp = model.blocks.attn.w_q.at[-1].multiply(100)
+    model = eqx.tree_at(lambda m: m.blocks.attn.w_q, model, sharp)
+    prompts = pairs(first=6, batch=8)
+    exact = np.asarray(patching.sweep(model, prompts, site).raw)[:, -1]
+    plain = np.asarray(getattr(nodes(model, prompts, sites=(site,)), site))[:, -1]
+    star = np.asarray(getattr(atp_star(model, prompts, sites=(site,)).scores, site))
+    moved = np.abs(exact) > 0.5
+    assert moved.sum() >= 5
+    assert (np.abs(plain[moved]) < 0.05 * np.abs(exact[moved])).mean() > 0.8
+    np.testing.assert_allclose(star[:, -1], exact, atol=1e-3)

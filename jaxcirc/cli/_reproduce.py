@@ -1,0 +1,91 @@
+"""`jaxcirc reproduce`: one document's claims, measured on a model."""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from .. import experiments, models, tasks
+from ..experiments import Result
+from ._show import bars, console, table_of, write
+from ._source import Word
+
+Document = Literal["patching", "attribution"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Reproduce:
+    """Measure a document's claims on a model: patching (Zhang & Nanda 2023), or attribution (AtP,
+    AtP*, RelP and integrated gradients against exact patching)."""
+
+    document: Word[Document]
+    """Which study."""
+    model: str = "smollm2-135m"
+    """A name that `load_model` knows, or the path of a GGUF file."""
+    preset: Literal["default", "smoke", "paper"] = "default"
+    """How much: our sizes, a quick look, or the paper's own (for its models)."""
+    n: int = 24
+    """Prompts of the attribution study."""
+    seed: int = 0
+    """Of the prompts and the draws."""
+    out: Path = Path("runs")
+    """Where the run's folder goes."""
+
+    def __call__(self) -> None:
+        model, tokenizer = models.load_model(self.model)
+        with bars() as tell:
+            if self.document == "patching":
+                sizes = experiments.sizes_of(self.preset, model.config.name)
+                options = {"sizes": sizes, "seed": self.seed, "progress": tell}
+                result = experiments.study_patching(model, tokenizer, **options)
+            else:
+                prompts = tasks.TASKS["ioi"](tokenizer, n=self.n, seed=self.seed)
+                result = experiments.compare_attribution(
+                    model, prompts, seed=self.seed, progress=tell
+                )
+        _print(result)
+        write(result, self.out)
+
+
+TITLES = {
+    "ioi": "(a) IOI heads found: two standard deviations, denoising",
+    "class": "(a) classes of head found",
+    "token": "(d) which token is corrupted",
+    "token class": "(d) classes of head found",
+    "direction": "(e) noise against denoise",
+    "attention": "why: where the name movers look",
+    "values": "why: values of S-inhibition heads restored",
+    "distance": "why: distance from the clean distribution, in deviations",
+    "facts": "(b) facts: MLPs at the last subject token",
+    "concentration": "(b) the last subject token against the one before",
+    "task": "(c) further tasks",
+    "estimate": "estimators against exact patching",
+    "verified": "AtP, verified: is the bound on what it misses true?",
+    "claim": "claims",
+}
+
+
+def _print(result: Result) -> None:
+    for section, title in TITLES.items():
+        rows = [row for row in result.table if row.get("section") == section]
+        if rows:
+            console.print(table_of(title, *_shown(rows)))
+    for note in result.notes:
+        console.print(note, highlight=False)
+
+
+def _shown(rows: Sequence) -> tuple[list[dict], tuple[str, ...]]:
+    """The rows with an interval beside its number, and without their section."""
+    shown = []
+    for row in rows:
+        cells = {k: v for k, v in row.items() if k != "section"}
+        for name in ("found", "z score", "values restored"):
+            if name in cells and "low" in cells:
+                low, high = cells.pop("low"), cells.pop("high")
+                cells[name] = f"{cells[name]:.3g} [{low:.3g}, {high:.3g}]"
+        for name in ("rank", "recall"):
+            if f"{name} low" in cells:
+                low, high = cells.pop(f"{name} low"), cells.pop(f"{name} high")
+                cells[name] = f"{cells[name]:.2f} [{low:.2f}, {high:.2f}]"
+        shown.append(cells)
+    return shown, tuple(dict.fromkeys(name for row in shown for name in row))

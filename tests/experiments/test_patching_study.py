@@ -1,0 +1,139 @@
+"""The study of patching: its rows, its claims, and the whole of it on a small random model."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxcirc import experiments, viz
+from jaxcirc.experiments import Claim, Sizes, sizes_of
+from jaxcirc.experiments.patching import _facts, _heads, _prompts
+from jaxcirc.models import toy
+from jaxcirc.patching import Effects
+from jaxcirc.tasks import Interval, ioi
+
+SMALL = Sizes(8, 4, 6, 2, 4, 2, 2, (3,), ("greater_than",))
+
+
+def effects(mean, metric="logit_difference", n=24, axes=("example", "layer", "head")):
+    """A denoising sweep with these mean effects, four templates."""
+    mean = np.asarray(mean, float)
+    values = mean + 0.001 * np.random.default_rng(0).normal(size=(n, *mean.shape))
+    base, source = jnp.zeros(n), jnp.ones(n)
+    return Effects(
+        jnp.asarray(values), base, source, jnp.arange(n) % 4, "z", metric, "denoise", 1.0, axes
+    )
+
+
+def test_a_negative_head_that_probability_misses_is_claimed():
+    heads = np.zeros((4, 5))
+    heads[2, 1], heads[3, 2] = 1.0, -0.6
+    blind = np.where(heads > 0, heads, 0)
+    by_metric = {"probability": effects(blind, "probability"), "logit_difference": effects(heads)}
+    by_metric["kl"] = by_metric["logit_difference"]
+    rows = _heads.head_rows({"STR": by_metric}, "ioi")
+    assert [row["negative"] for row in rows] == ["-", "3.2", "3.2"]
+    assert rows[1]["positive"] == "2.1" and rows[0]["jaccard"] == 0.5
+    (claim,) = _heads.metric_claims({"STR": by_metric})
+    assert claim.found.value == 1 and claim.verdict == "supported"
+    same = {name: by_metric["logit_difference"] for name in by_metric}
+    assert _heads.metric_claims({"STR": same})[0].verdict == "contradicted"
+
+
+def test_windows_are_compared_with_their_sums():
+    single = effects([0.5, 0, 0, 0.1, 0.2, 0.1], axes=("example", "layer"))
+    wide = effects([0.5, 0.5, 0.1, 0.3, 0.8, 0.3], axes=("example", "layer"))
+    other = effects([0.5, 0, 0, 0.05, 0.1, 0.05], axes=("example", "layer"))
+    traces = {
+        "GN": {1: {"logit_difference": single}, 3: {"logit_difference": wide}},
+        "STR": {1: {"logit_difference": other}, 3: {"logit_difference": other.summed(3)}},
+    }
+    rows = _facts.trace_rows(traces)
+    assert rows[1]["late peak layer"] == 4 and rows[0]["peak layer"] == 0
+    assert rows[1]["window / sum"] == pytest.approx(2, rel=0.02)
+    by_text = {claim.text: claim for claim in _facts.trace_claims(traces)}
+    found = by_text["facts: the MLP peak is higher under GN than under STR (layers from 3)"]
+    assert found.found.value == pytest.approx(2, rel=0.02) and found.verdict == "supported"
+    window = by_text["facts, STR: a window of 3 exceeds its summed layers (layers from 3)"]
+    assert window.found.value == pytest.approx(1, rel=1e-6) and window.verdict == "contradicted"
+
+
+@pytest.mark.parametrize(
+    "low, value, high, verdict",
+    [
+        (0.3, 0.5, 0.7, "supported"),
+        (0.05, 0.15, 0.4, "undecided"),
+        (-0.1, 0.5, 0.9, "undecided"),
+        (-0.2, 0.0, 0.1, "contradicted"),
+        (float("nan"), 0.5, float("nan"), "undecided"),
+    ],
+)
+def test_verdicts(low, value, high, verdict):
+    assert (
+        Claim("it is so", "excess", Interval(value, low, high, 9, 3), floor=0.2).verdict == verdict
+    )
+
+
+def test_presets():
+    assert sizes_of("default", "anything").ioi >= 32
+    assert sizes_of("paper", "gpt2-xl").facts == 145 and sizes_of("paper", "gpt2").ioi == 500
+    with pytest.raises(
+        ValueError, match="preset 'paper' is for gpt2, gpt2-xl, gpt-j-6b, attn-only"
+    ):
+        sizes_of("paper", "smollm2-135m")
+    with pytest.raises(ValueError, match="unknown preset 'huge'"):
+        sizes_of("huge", "gpt2")
+
+
+def test_the_spans_of_subjects(smollm2):
+    model, tokenizer = smollm2
+    found = _prompts.fact_prompts(model, tokenizer, 12, 0)
+    subject, last = (np.asarray(found.span(name)) for name in ("subject", "last"))
+    assert (last.sum(axis=1) == 1).all() and (last <= subject).all()
+    assert not (np.cumsum(last, axis=1) - last & subject).any()
+    before = np.asarray(found.span("before"))
+    assert (before.any(axis=1) == (subject.sum(axis=1) > 1)).all()
+    assert len(found) % 2 == 0
+
+
+@pytest.fixture(scope="module")
+def study(smollm2):
+    """The whole study of a random model that reads SmolLM2's tokens."""
+    _, tokenizer = smollm2
+    model = toy(jax.random.key(0), vocab=49152, n_layers=4, d_mlp=16)
+    return experiments.study_patching(model, tokenizer, sizes=SMALL)
+
+
+def test_the_study_runs_whole_and_says_what_it_left_out(study, tmp_path):
+    sections = {row["section"] for row in study.table}
+    assert {"claim", "ioi", "class", "token", "direction", "distance", "task"} <= sections
+    assert any(note.startswith("Recommended for toy") for note in study.notes)
+    assert any("knows none" in note or "facts" in note for note in study.notes)
+    written = {path.name for path in viz.write(study, tmp_path)}
+    assert {"heads.png", "facts.png", "directions.png", "index.html"} <= written
+    assert experiments.load_result(tmp_path).table == list(study.table)
+
+
+def test_attribution_against_exact(tmp_path, smollm2):
+    _, tokenizer = smollm2
+    model = toy(jax.random.key(0), vocab=49152, n_layers=12, d_mlp=16)
+    found = experiments.compare_attribution(model, ioi(tokenizer, n=8), steps=2)
+    rows = [row for row in found.table if row["section"] == "estimate"]
+    assert {row["estimator"] for row in rows} == {"AtP", "AtP*", "RelP", "IG inputs", "IG site"}
+    assert all(-1 <= row["rank"] <= 1 and 0 <= row["recall"] <= 1 for row in rows)
+    (verified,) = [row for row in found.table if row["section"] == "verified"]
+    assert verified["largest of the rest"] <= verified["root sum of squares of the rest"]
+    assert {path.name for path in viz.write(found, tmp_path)} >= {"estimates.png"}
+
+
+@pytest.mark.slow
+def test_on_smollm2_probability_misses_negative_heads(smollm2):
+    """What independent measurement found: 24.4 and 29.0."""
+    result = experiments.study_patching(*smollm2, sizes=sizes_of("default", "smollm2-135m"))
+    rows = {
+        (row["corruption"], row["metric"]): row for row in result.table if row["section"] == "ioi"
+    }
+    assert {"24.4", "29.0"} <= set(str(rows["STR", "logit_difference"]["negative"]).split())
+    assert rows["STR", "probability"]["negative"] == "-"
+    facts_rows = [row for row in result.table if row["section"] == "facts" and row["window"] == 1]
+    assert {row["corruption"]: row["peak layer"] for row in facts_rows}["STR"] == 0
