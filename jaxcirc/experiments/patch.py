@@ -34,7 +34,8 @@ def patch_task(
     """Exact patching of a site as a `Result`: mean effects with intervals, clustered by template.
 
     Arguments as for `jaxcirc.patching.sweep`; `metric` by name; `gaussian`: corrupt by noise on
-    this span, ten draws a prompt; `columns` label the positions in figures. Its array "effects" has the axes ("layer", *by), "examples" one more in front.
+    this span, ten draws a prompt; `columns` label the positions in figures. Its array "effects" has
+    the axes ("layer", *by), "examples" one more in front.
 
     >>> patch_task(model, ioi(tokenizer), site="resid_pre", by=("pos",)).arrays["effects"]
     """

@@ -1,16 +1,22 @@
 """The study of patching: its rows, its claims, and the whole of it on a small random model."""
 
+import dataclasses
+
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from cases import pairs
 
 from jaxcirc import experiments, viz
 from jaxcirc.experiments import Claim, Sizes, sizes_of
 from jaxcirc.experiments.patching import _facts, _heads, _prompts
 from jaxcirc.models import toy
 from jaxcirc.patching import Effects
-from jaxcirc.tasks import Interval, ioi
+from jaxcirc.patching._patch import Picks, pair, patched
+from jaxcirc.taps import Sites
+from jaxcirc.tasks import METRICS, Interval, ioi
 
 SMALL = Sizes(8, 4, 6, 2, 4, 2, 2, (3,), ("greater_than",))
 
@@ -137,3 +143,37 @@ def test_on_smollm2_probability_misses_negative_heads(smollm2):
     assert rows["STR", "probability"]["negative"] == "-"
     facts_rows = [row for row in result.table if row["section"] == "facts" and row["window"] == 1]
     assert {row["corruption"]: row["peak layer"] for row in facts_rows}["STR"] == 0
+
+
+def noised_pairs(d_model):
+    prompts = pairs()
+    noise = jnp.zeros((*prompts.clean.shape, d_model))
+    return dataclasses.replace(prompts, corrupt=prompts.clean, noise=noise)
+
+
+PAPER_SHAPES = {
+    "gpt2": dict(n_layers=12, d_model=768, n_heads=12, d_head=64, d_mlp=3072),
+    "gpt2-xl": dict(n_layers=48, d_model=1600, n_heads=25, d_head=64, d_mlp=6400),
+    "gpt-j-6b": dict(n_layers=28, d_model=4096, n_heads=16, d_head=256, d_mlp=16384, parallel=True),
+    "attn-only-4l": dict(n_layers=4, d_model=512, n_heads=8, d_head=64, d_mlp=None),
+}
+
+
+@pytest.mark.parametrize("name", PAPER_SHAPES)
+def test_the_papers_models_trace_at_their_own_sizes(name):
+    """Whole programs at the preset's shapes, without the memory: windows, noise, every metric."""
+    sizes, shape = sizes_of("paper", name), PAPER_SHAPES[name]
+    options = {"n_kv_heads": shape["n_heads"], "vocab": 50257, "norm": "layer", "gated": False}
+    model = eqx.filter_eval_shape(toy, jax.random.key(0), **shape, **options)
+    prompts = noised_pairs(shape["d_model"])
+    metrics = tuple(METRICS.items())
+    sites = ("mlp_out", "z") if shape["d_mlp"] else ("z",)
+    options = {"first": 4, "sites": sites, "metrics": metrics, "direction": "denoise"}
+    runs = pair.eval_shape(model, prompts, **options)
+    assert runs.resid.shape == (shape["n_layers"], len(prompts), 3, shape["d_model"])
+    windows = [w for w in sizes.windows if w <= shape["n_layers"]]
+    where = {"z": jnp.zeros((len(windows) + 1, shape["n_layers"], 1, 1, shape["n_heads"], 1), bool)}
+    if shape["d_mlp"]:
+        where["mlp_out"] = jnp.zeros((len(windows) + 1, shape["n_layers"], 1, 1, 1), bool)
+    found = patched.eval_shape(model, runs, Picks(jnp.asarray(0), Sites(**where)), metrics=metrics)
+    assert {x.shape for x in found.values()} == {(len(windows), len(prompts))}

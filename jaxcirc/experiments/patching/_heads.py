@@ -8,7 +8,6 @@ from ... import patching
 from ..._types import Direction
 from ...circuits import HeadClasses
 from ...patching import Effects, detect, jaccard
-from ...taps import Node
 from ...tasks import METRICS, Interval, Prompts, interval_of
 from .._claim import Claim
 from .._result import Row
@@ -153,17 +152,15 @@ def task_rows(model, task: str, replaced: Prompts, noised: Prompts, progress) ->
         name: patching.sweep(model, prompts, "z", COMPARED, "denoise", progress=progress)
         for name, prompts in (("STR", replaced), ("GN", noised))
     }
+    effects = [one for by_metric in sweeps.values() for one in by_metric.values()]
     rows = head_rows(sweeps, "task")
-    for row, effects in zip(rows, [e for by in sweeps.values() for e in by.values()], strict=True):
-        moved = np.asarray(effects.source - effects.base).mean()
-        mean = np.asarray(effects.mean())
-        best = np.unravel_index(np.abs(mean).argmax(), mean.shape)
-        peak = Node("z", *map(int, best))
-        yield_ = mean[best] / moved if abs(moved) > 1e-6 else float("nan")
-        row_ = {"task": task, "peak": str(peak), "peak, recovered": float(yield_)}
-        rows[rows.index(row)] = {
-            "section": "task",
-            **row_,
-            **{k: v for k, v in row.items() if k != "section"},
-        }
-    return rows
+    return [{"task": task, **_peak(e), **row} for e, row in zip(effects, rows, strict=True)]
+
+
+def _peak(effects: Effects) -> Row:
+    """The head with the largest mean effect, and how much of the way to the source it goes."""
+    mean = np.asarray(effects.mean(), np.float64)
+    best = np.unravel_index(np.abs(mean).argmax(), mean.shape)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        share = mean[best] / np.asarray(effects.source - effects.base, np.float64).mean()
+    return {"peak": names([tuple(map(int, best))]), "peak, recovered": float(share)}
