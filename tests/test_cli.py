@@ -106,6 +106,16 @@ BAD = {
     "layer in a name": ("patch --n 2 --site blocks.99.attn.hook_z", "use site='z', layers=[99]"),
     "absent axis": ("patch --n 2 --site mlp_out --by head", "has no axis 'head': by= may name pos"),
     "absent span": ("patch --n 2 --pos verb", "there is no span 'verb': these prompts have"),
+    "wide window": ("patch --n 2 --window 31", "this model has 30 layers; use 1..30"),
+    "noise in no span": (
+        "patch --n 2 --gaussian verb",
+        "there is no span 'verb': these prompts have",
+    ),
+    "ablation of noise": (
+        "patch --n 2 --value zero --direction denoise",
+        'an ablation changes the clean run: direction="noise"',
+    ),
+    "other preset": ("reproduce patching --preset paper", "preset 'paper' is for gpt2, gpt2-xl"),
     "no size": ("discover --n 2 --verify 2 --sizes 5", "no size is at most verify=2"),
     "empty text": (["lens", ""], "an empty text has no next token"),
 }

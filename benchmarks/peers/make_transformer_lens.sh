@@ -6,5 +6,5 @@ set -eu
 cd "$(dirname "$0")/../.."
 env=.peers/transformer_lens
 [ -x "$env/bin/python" ] || python3 -m venv "$env"
-"$env/bin/python" -m pip install --quiet torch==2.13.0 transformer-lens
+"$env/bin/python" -m pip install --quiet torch==2.13.0 transformer-lens==3.9.0
 "$env/bin/python" -c "import torch, importlib.metadata as m; print('ready: transformer-lens', m.version('transformer-lens'), 'torch', torch.__version__)"

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from .. import experiments, models, tasks
-from ..experiments import Result
+from ..experiments import Result, Row
 from ._show import bars, console, table_of, write
 from ._source import Word
 
@@ -74,18 +74,26 @@ def _print(result: Result) -> None:
         console.print(note, highlight=False)
 
 
-def _shown(rows: Sequence) -> tuple[list[dict], tuple[str, ...]]:
-    """The rows with an interval beside its number, and without their section."""
+def _shown(rows: Sequence[Row]) -> tuple[list[dict[str, str]], tuple[str, ...]]:
+    """The rows as words, an interval beside its number, without their section."""
     shown = []
     for row in rows:
-        cells = {k: v for k, v in row.items() if k != "section"}
-        for name in ("found", "z score", "values restored"):
-            if name in cells and "low" in cells:
-                low, high = cells.pop("low"), cells.pop("high")
-                cells[name] = f"{cells[name]:.3g} [{low:.3g}, {high:.3g}]"
-        for name in ("rank", "recall"):
-            if f"{name} low" in cells:
-                low, high = cells.pop(f"{name} low"), cells.pop(f"{name} high")
-                cells[name] = f"{cells[name]:.2f} [{low:.2f}, {high:.2f}]"
-        shown.append(cells)
+        ends = {name: _ends(row, name) for name in row}
+        inner = {end for pair in ends.values() if pair for end in pair} | {"section"}
+        shown.append(
+            {k: _cell(row[k], *[row[e] for e in ends[k] or ()]) for k in row if k not in inner}
+        )
     return shown, tuple(dict.fromkeys(name for row in shown for name in row))
+
+
+def _ends(row: Row, name: str) -> tuple[str, str] | None:
+    """The columns that hold a number's interval."""
+    for low, high in ((f"{name} low", f"{name} high"), ("low", "high")):
+        if low in row and (low != "low" or name in ("found", "z score", "values restored")):
+            return low, high
+    return None
+
+
+def _cell(value: object, *ends: object) -> str:
+    words = "-" if value is None else f"{value:.3g}" if isinstance(value, float) else str(value)
+    return f"{words} [{', '.join(map(_cell, ends))}]" if ends else words

@@ -3,6 +3,7 @@
 from ._claim import Claim as Claim
 from ._clock import clock as clock
 from ._result import Result as Result
+from ._result import Row as Row
 from ._result import facts_of as facts_of
 from ._result import load_result as load_result
 from .attribution import compare_attribution as compare_attribution

@@ -134,6 +134,11 @@ def facts_of(
     }
 
 
+def finite(rows: Sequence[Row]) -> list[Row]:
+    """The rows with None for NaN and infinity, as they will be read back."""
+    return [_plain(dict(row)) for row in rows]
+
+
 def _plain(value: Any) -> Any:
     """The same document with null for what JSON cannot say: NaN and infinity."""
     if isinstance(value, dict):

@@ -20,7 +20,7 @@ from ..taps import Sites, run
 from ..tasks import Prompts, interval_of
 from ._claim import Claim
 from ._clock import clock
-from ._result import Result, Row, facts_of
+from ._result import Result, Row, facts_of, finite
 
 SITES = ("z", "q", "k", "v", "mlp_out")
 TOP = 20
@@ -77,7 +77,7 @@ def compare_attribution(
         kind="compare_attribution",
         task=prompts.name,
         numbers={claim.text: claim.found for claim in claims},
-        table=[*rows, verified, *[claim.row() for claim in claims]],
+        table=finite([*rows, verified, *[claim.row() for claim in claims]]),
         arrays=arrays,
         axes={name: ("layer", "head")[: array.ndim] for name, array in arrays.items()},
         facts=facts_of(

@@ -10,6 +10,7 @@ import pytest
 from cases import pairs
 
 from jaxcirc import experiments, viz
+from jaxcirc.cli import _reproduce
 from jaxcirc.experiments import Claim, Sizes, sizes_of
 from jaxcirc.experiments.patching import _facts, _heads, _prompts
 from jaxcirc.models import toy
@@ -118,6 +119,14 @@ def test_the_study_runs_whole_and_says_what_it_left_out(study, tmp_path):
     written = {path.name for path in viz.write(study, tmp_path)}
     assert {"heads.png", "facts.png", "directions.png", "index.html"} <= written
     assert experiments.load_result(tmp_path).table == list(study.table)
+
+
+def test_the_study_is_printed_section_by_section(study, capsys):
+    _reproduce._print(study)
+    said = capsys.readouterr().out
+    for title in ("(a) IOI heads found", "(e) noise against denoise", "claims", "Recommended"):
+        assert title in said
+    assert "nan" not in said
 
 
 def test_attribution_against_exact(tmp_path, smollm2):

@@ -178,8 +178,10 @@ def test_noise_goes_on_the_span_with_three_standard_deviations():
     assert again.hash() == found.hash() != noised(MODEL, PROMPTS, "changed", seed=1).hash()
 
 
-@pytest.mark.parametrize("name", ["grouped", "learned", "gemma"])
-@pytest.mark.parametrize("direction", ["noise", "denoise"])
+@pytest.mark.parametrize(
+    "name, direction",
+    [("grouped", "noise"), ("grouped", "denoise"), ("learned", "noise"), ("gemma", "denoise")],
+)
 def test_patching_under_noise_equals_whole_runs(name, direction):
     model = tiny(name)
     prompts = noised(model, pairs(first=3, batch=3, pads=1), "changed", draws=2)

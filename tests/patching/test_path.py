@@ -23,8 +23,9 @@ def everything_after(model, node):
     return [*later, Node("logits", 0)]
 
 
-@pytest.mark.parametrize("direction", ["noise", "denoise"])
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    "name, direction", [*((n, "noise") for n in NAMES), ("learned", "denoise")]
+)
 def test_all_paths_from_a_sender_together_are_its_activation_patch(name, direction):
     model, prompts = tiny(name), pairs(pads=1)
     for node in [Node("z", 0, 2), Node("mlp_out", 1)]:

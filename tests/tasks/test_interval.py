@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from jaxcirc.tasks import Interval, interval, recovered, recovered_each
+from jaxcirc.tasks import Interval, interval, interval_of, recovered, recovered_each
 
 
 def test_a_constant_has_no_width():
@@ -127,3 +127,31 @@ def test_errors(values, clusters, message):
 def test_three_runs_of_different_sizes():
     with pytest.raises(ValueError, match=r"values have shapes \[\(3,\), \(3,\), \(2,\)\]"):
         recovered(np.ones(3), np.zeros(3), np.ones(2))
+
+
+def test_any_statistic_of_a_mean_is_resampled_like_the_mean():
+    rng = np.random.default_rng(0)
+    values, clusters = rng.normal(size=40), rng.integers(0, 8, 40)
+    mean = interval(values, clusters, n=300)
+    found = interval_of(lambda m: m, [values], [clusters], n=300)
+    assert dataclasses.astuple(found) == pytest.approx(dataclasses.astuple(mean))
+
+
+def test_clusters_of_one_label_are_resampled_together():
+    rng = np.random.default_rng(0)
+    values, clusters = rng.normal(size=(30, 2, 3)), rng.integers(0, 6, 30)
+    same = interval_of(lambda a, b: (a - b).max(), [values, values], [clusters, clusters])
+    assert (same.value, same.low, same.high) == (0, 0, 0)
+    double = np.repeat(values, 2, axis=0), np.repeat(clusters, 2)
+    twice = interval_of(
+        lambda a, b: np.abs(a - b).max(), [values, double[0]], [clusters, double[1]]
+    )
+    assert twice.high < 1e-12 and twice.n == 30 and twice.clusters == 6
+
+
+def test_resamplings_without_a_value_do_not_count():
+    values, clusters = np.asarray([1.0, 2.0, 3.0]), np.arange(3)
+    found = interval_of(lambda a, b: a / b, [values, values[:1]], [clusters, clusters[:1]])
+    assert found.value == 2 and 1 <= found.low <= found.high <= 3
+    alone = interval_of(lambda a: a, [values], [np.zeros(3, int)])
+    assert alone.value == 2 and np.isnan(alone.low)

@@ -16,7 +16,7 @@ from ...patching import detect
 from ...tasks import Prompts, interval
 from .._claim import Claim
 from .._clock import clock
-from .._result import Result, Row, facts_of
+from .._result import Result, Row, facts_of, finite
 from . import _facts, _heads, _prompts, _why
 from ._presets import Sizes
 
@@ -47,7 +47,7 @@ def study_patching(
         kind="study_patching",
         task="patching",
         numbers={c.text: c.found for c in found.claims},
-        table=[claim.row() for claim in found.claims] + found.rows,
+        table=finite([claim.row() for claim in found.claims] + found.rows),
         arrays=found.arrays,
         axes=found.axes,
         facts=facts,
