@@ -14,12 +14,12 @@ class Sizes:
     - `expected`: what the paper found, on its own models, to print beside ours.
     """
 
-    ioi: int = 36
-    ioi_noise: int = 12
-    facts: int = 60
-    facts_noise: int = 10
-    others: int = 16
-    others_noise: int = 6
+    ioi: int = 24
+    ioi_noise: int = 8
+    facts: int = 40
+    facts_noise: int = 8
+    others: int = 12
+    others_noise: int = 3
     draws: int = 10
     windows: tuple[int, ...] = (3, 5, 10)
     tasks: tuple[str, ...] = ("greater_than", "docstring", "arithmetic")
