@@ -1,7 +1,6 @@
 """`jaxcirc reproduce`: one document's claims, measured on a model."""
 
 import dataclasses
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -51,7 +50,6 @@ TITLES = {
     "ioi": "(a) IOI heads found: two standard deviations, denoising",
     "class": "(a) classes of head found",
     "token": "(d) which token is corrupted",
-    "token class": "(d) classes of head found",
     "direction": "(e) noise against denoise",
     "attention": "why: where the name movers look",
     "values": "why: values of S-inhibition heads restored",
@@ -65,25 +63,33 @@ TITLES = {
 }
 
 
+FOUND = ("corruption", "metric", "positive", "negative", "jaccard")
+COLUMNS = {
+    "ioi": FOUND,
+    "token": FOUND,
+    "task": ("task", "corruption", "metric", "peak", "peak, recovered", "negative"),
+    "claim": ("verdict", "claim", "found", "paper (other model)"),
+}
+"""What is printed of the wide rows; `table.csv` holds all."""
+
+
 def _print(result: Result) -> None:
     for section, title in TITLES.items():
-        rows = [row for row in result.table if row.get("section") == section]
+        rows = [_cells(row) for row in result.table if row.get("section") == section]
         if rows:
-            console.print(table_of(title, *_shown(rows)))
+            columns = COLUMNS.get(
+                section, tuple(dict.fromkeys(name for row in rows for name in row))
+            )
+            console.print(table_of(title, rows, columns))
     for note in result.notes:
         console.print(note, highlight=False)
 
 
-def _shown(rows: Sequence[Row]) -> tuple[list[dict[str, str]], tuple[str, ...]]:
-    """The rows as words, an interval beside its number, without their section."""
-    shown = []
-    for row in rows:
-        ends = {name: _ends(row, name) for name in row}
-        inner = {end for pair in ends.values() if pair for end in pair} | {"section"}
-        shown.append(
-            {k: _cell(row[k], *[row[e] for e in ends[k] or ()]) for k in row if k not in inner}
-        )
-    return shown, tuple(dict.fromkeys(name for row in shown for name in row))
+def _cells(row: Row) -> dict[str, str]:
+    """A row as words, an interval beside its number, without its section."""
+    ends = {name: _ends(row, name) for name in row}
+    inner = {end for pair in ends.values() if pair for end in pair} | {"section"}
+    return {k: _cell(row[k], *[row[e] for e in ends[k] or ()]) for k in row if k not in inner}
 
 
 def _ends(row: Row, name: str) -> tuple[str, str] | None:

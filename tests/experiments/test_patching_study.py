@@ -49,7 +49,7 @@ def test_a_negative_head_that_probability_misses_is_claimed():
 
 def test_windows_are_compared_with_their_sums():
     single = effects([0.5, 0, 0, 0.1, 0.2, 0.1], axes=("example", "layer"))
-    wide = effects([0.5, 0.5, 0.1, 0.3, 0.8, 0.3], axes=("example", "layer"))
+    wide = effects([0.5, 0.5, 0.1, 0.9, 0.8, 0.3], axes=("example", "layer"))
     other = effects([0.5, 0, 0, 0.05, 0.1, 0.05], axes=("example", "layer"))
     traces = {
         "GN": {1: {"logit_difference": single}, 3: {"logit_difference": wide}},
@@ -61,7 +61,7 @@ def test_windows_are_compared_with_their_sums():
     by_text = {claim.text: claim for claim in _facts.trace_claims(traces)}
     found = by_text["facts: the MLP peak is higher under GN than under STR (layers from 3)"]
     assert found.found.value == pytest.approx(2, rel=0.02) and found.verdict == "supported"
-    window = by_text["facts, STR: a window of 3 exceeds its summed layers (layers from 3)"]
+    window = by_text["facts, STR: a window of 3 exceeds its summed layers (none before 3)"]
     assert window.found.value == pytest.approx(1, rel=1e-6) and window.verdict == "contradicted"
 
 
@@ -115,7 +115,8 @@ def test_the_study_runs_whole_and_says_what_it_left_out(study, tmp_path):
     sections = {row["section"] for row in study.table}
     assert {"claim", "ioi", "class", "token", "direction", "distance", "task"} <= sections
     assert any(note.startswith("Recommended for toy") for note in study.notes)
-    assert any("knows none" in note or "facts" in note for note in study.notes)
+    left_out = [note for note in study.notes if "left out" in note]
+    assert all("head by the stated" in note or "knows none" in note for note in left_out), left_out
     written = {path.name for path in viz.write(study, tmp_path)}
     assert {"heads.png", "facts.png", "directions.png", "index.html"} <= written
     assert experiments.load_result(tmp_path).table == list(study.table)

@@ -29,9 +29,14 @@ def trace(
     }
 
 
-def peak(mean: np.ndarray, late: bool) -> np.floating:
-    """The largest effect, over all layers or those from `EARLY` on."""
-    return mean[EARLY if late else 0 :].max()
+def first_late(window: int, n_layers: int) -> int:
+    """The first layer whose window touches none of the early ones."""
+    return min(EARLY + window // 2, n_layers - 1)
+
+
+def peak(mean: np.ndarray, first: int) -> np.floating:
+    """The largest effect from a layer on."""
+    return mean[first:].max()
 
 
 def trace_rows(traces: Traces) -> list[Row]:
@@ -43,9 +48,10 @@ def trace_rows(traces: Traces) -> list[Row]:
             share = float((effects.source - effects.base).mean())
             mean = np.asarray(effects.mean()) / share
             summed = np.asarray(single.summed(window).mean()) / share
-            late = mean[EARLY:]
+            first = first_late(window, len(mean))
+            late = mean[first:]
             with np.errstate(divide="ignore", invalid="ignore"):
-                ratio = float(late.max() / summed[EARLY:].max())
+                ratio = float(late.max() / summed[first:].max())
             rows.append(
                 {
                     "section": "facts",
@@ -53,9 +59,9 @@ def trace_rows(traces: Traces) -> list[Row]:
                     "window": window,
                     "peak layer": int(mean.argmax()),
                     "peak": float(mean.max()),
-                    "late peak layer": int(late.argmax()) + EARLY,
+                    "late peak layer": int(late.argmax()) + first,
                     "late peak": float(late.max()),
-                    "late peak of sums": float(summed[EARLY:].max()),
+                    "late peak of sums": float(summed[first:].max()),
                     "window / sum": ratio,
                 }
             )
@@ -69,12 +75,12 @@ def trace_claims(traces: Traces) -> list[Claim]:
     """Noise has the higher peak; windows exceed the sum of their layers."""
     claims = []
     single = {name: by_window[1]["logit_difference"] for name, by_window in traces.items()}
-    for late, where in ((False, "all layers"), (True, f"layers from {EARLY}")):
+    for first, where in ((0, "all layers"), (EARLY, f"layers from {EARLY}")):
         claims.append(
             Claim(
                 f"facts: the MLP peak is higher under GN than under STR ({where})",
                 "ratio of peaks of recovered logit difference",
-                _ratio(single["GN"], single["STR"], late),
+                _ratio(single["GN"], single["STR"], first),
                 baseline=1.0,
                 paper="2 to 5",
             )
@@ -86,9 +92,9 @@ def trace_claims(traces: Traces) -> list[Claim]:
             claims.append(
                 Claim(
                     f"facts, {corruption}: a window of {window} exceeds its summed layers"
-                    f" (layers from {EARLY})",
+                    f" (none before {EARLY})",
                     "ratio of peaks",
-                    _ratio(effects, summed, True),
+                    _ratio(effects, summed, first_late(window, effects.raw.shape[1])),
                     baseline=1.0,
                     floor=0.2,
                     paper=PAPER_WINDOWS.get(window, "") if corruption == "GN" else "",
@@ -97,11 +103,11 @@ def trace_claims(traces: Traces) -> list[Claim]:
     return claims
 
 
-def _ratio(upper: Effects, lower: Effects, late: bool):
+def _ratio(upper: Effects, lower: Effects, first: int):
     """The ratio of two peaks of recovered shares, templates resampled."""
 
     def statistic(a, a_base, a_source, b, b_base, b_source) -> float:
-        return float(peak(a / (a_source - a_base), late) / peak(b / (b_source - b_base), late))
+        return float(peak(a / (a_source - a_base), first) / peak(b / (b_source - b_base), first))
 
     parts = [x for e in (upper, lower) for x in (e.raw, e.base, e.source)]
     clusters = [np.asarray(e.templates) for e in (upper, lower) for _ in range(3)]

@@ -13,6 +13,7 @@ from .._claim import Claim
 from .._result import Row
 
 COMPARED = {name: METRICS[name] for name in ("probability", "logit_difference", "kl")}
+SHORT = {"probability": "p", "logit_difference": "ld", "kl": "kl"}
 THRESHOLDS = (1.5, 2.0, 3.0)
 
 Sweeps = Mapping[str, Mapping[str, Effects]]
@@ -70,7 +71,7 @@ def class_rows(classes: HeadClasses, sweeps: Sweeps) -> list[Row]:
             for metric, effects in by_metric.items():
                 found = set(detect(effects).cells())
                 hits = sum((node.layer, node.index) in found for node in heads)
-                row[f"{corruption} {metric}"] = f"{hits}/{len(heads)}"
+                row[f"{corruption} {SHORT[metric]}"] = f"{hits}/{len(heads)}"
         rows.append(row)
     return rows
 

@@ -157,13 +157,17 @@ class _Study:
             )
 
     def _facts(self) -> None:
+        """(b) the trace of facts; a model that knows none has none."""
         try:
             prompts = _prompts.fact_prompts(self.model, self.tokenizer, self.sizes.facts, self.seed)
-            few = prompts.take(range(min(self.sizes.facts_noise, len(prompts))))
-            noisy = _prompts.noisy(self.model, few, len(few), self.sizes, "subject")
-            self._traces(prompts, noisy)
         except ValueError as error:
             self.notes.append(f"facts are left out: {error}")
+            return
+        if "mlp_out" not in self.model.sites():
+            self.notes.append("facts are left out: this model has no MLPs to trace")
+            return
+        few = prompts.take(range(min(self.sizes.facts_noise, len(prompts))))
+        self._traces(prompts, _prompts.noisy(self.model, few, len(few), self.sizes, "subject"))
 
     def _traces(self, prompts: Prompts, noisy: Prompts) -> None:
         runs = {"STR": prompts, "GN": noisy}
@@ -176,10 +180,9 @@ class _Study:
         for name, by_window in traces.items():
             for window, by_metric in by_window.items():
                 effects = by_metric["logit_difference"]
-                self._keep(f"facts_{name}_{window}", effects)
-                self.arrays[f"facts_{name}_{window}"] /= float(
-                    (effects.source - effects.base).mean()
-                )
+                share = effects.mean() / (effects.source - effects.base).mean()
+                self.arrays[f"facts_{name}_{window}"] = np.asarray(share, np.float32)
+                self.axes[f"facts_{name}_{window}"] = effects.axes[1:]
         window = min(5, self.model.n_layers)
         for name, some in runs.items():
             found = _facts.concentration(self.model, some, window, name)

@@ -71,7 +71,7 @@ def distance(
     }
     rows: list[Row] = []
     for name, scores in found.items():
-        for layer in {0, model.n_layers // 2, model.n_layers - 1}:
+        for layer in sorted({0, model.n_layers // 2, model.n_layers - 1}):
             at = interval(scores[:, layer], np.asarray(runs[name].templates))
             rows.append(
                 {
