@@ -18,7 +18,7 @@ from ..tasks import Interval, Metric, Prompts, interval, logit_difference
 from ._evaluate import Curve, all_nodes, bounds, evaluate
 from ._verify import bound, random_subsets
 
-SUBSETS = 32
+SUBSETS = 8
 """Random subsets of the nodes that were not verified, to bound what they may do."""
 
 
