@@ -127,12 +127,11 @@ def _along_inputs(model, suffix: Cone, prompts, here, there, points, weights, si
     """The mean gradient of every site while the stream before the first block moves."""
     zeros = Sites(**{site: jnp.zeros_like(getattr(here, site)) for site in sites})
     low, high = here.resid_pre[0], there.resid_pre[0]
-    begin = jnp.zeros((), int)
 
     def gradients(alpha):
         def logits(nudges: Sites):
             edits = Sites(**{site: Add(nudge) for site, nudge in nudges.items()})
-            start = Start((1 - alpha) * low + alpha * high, begin)
+            start = Start((1 - alpha) * low + alpha * high)
             return suffix.run(model, edits, start=start, logits_at=-1)[0]
 
         return _pull(logits, zeros, prompts, metrics)

@@ -2,7 +2,8 @@
 
 Every node is scored by attribution patching in one backward pass; the best are patched exactly and
 join the circuit by their verified importance; its faithfulness is traced against its size beside
-random sets. May import `patching`, `attribution` and `_evaluate`.
+random sets. What preselection may have missed, `verify` bounds. May import `patching`,
+`attribution` and `_evaluate`.
 """
 
 import dataclasses
@@ -16,10 +17,6 @@ from .._types import Direction, Tell
 from ..taps import Node
 from ..tasks import Interval, Metric, Prompts, interval, logit_difference
 from ._evaluate import Curve, all_nodes, bounds, evaluate
-from ._verify import bound, random_subsets
-
-SUBSETS = 8
-"""Random subsets of the nodes that were not verified, to bound what they may do."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,8 +29,6 @@ class NodeCircuit:
     - `curve`: faithfulness, completeness and the random baseline over sizes.
     - `clean`, `corrupt`: the metric on whole runs.
     - `averaged`: the fewest and the most prompts that an ablation mean goes over.
-    - `missed`: a bound on the root of the summed squares of all effects that were not verified
-      (95 %, from random subsets, see `verify`); 0 if none was left.
     """
 
     nodes: tuple[Node, ...]
@@ -44,7 +39,6 @@ class NodeCircuit:
     clean: Interval
     corrupt: Interval
     averaged: tuple[int, int]
-    missed: float
     direction: Direction
     sign: float
 
@@ -98,13 +92,10 @@ def discover(
     scores = attribution.nodes(model, prompts, metric, sites, direction)
     mean = {site: np.asarray(raw.mean(axis=0)) for site, raw in scores.raw.items()}
     picked = sorted(everything, key=lambda node: -abs(_of(mean, node)))[:verify]
-    rest = [node for node in everything if node not in set(picked)]
-    subsets = random_subsets(rest, SUBSETS, np.random.default_rng(seed))
     effects = patching.patch(
-        model, prompts, [*picked, *subsets], metric, direction, progress=tell("exact patching")
+        model, prompts, picked, metric, direction, progress=tell("exact patching")
     )
-    mean_effect = np.asarray(effects.mean(), np.float64)
-    order = np.argsort(-effects.sign * mean_effect[:verify], kind="stable")
+    order = np.argsort(-np.asarray(effects.sign * effects.mean()), kind="stable")
     nodes = [picked[i] for i in order]
     curve = evaluate(
         model,
@@ -128,7 +119,6 @@ def discover(
         scores=mean,
         curve=curve,
         averaged=_range(ablation),
-        missed=bound(mean_effect[verify:]),
         clean=base if direction == "noise" else source,
         corrupt=source if direction == "noise" else base,
         direction=direction,

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Float
-from scipy import special, stats
+from scipy import special
 
 from .. import patching
 from .._types import Direction
@@ -97,6 +97,8 @@ def verify(
 
 def spearman(one: np.ndarray, other: np.ndarray) -> float:
     """Rank correlation of two arrays of one shape, ties at their mean rank."""
+    from scipy import stats  # imports for most of a second, which every command would pay
+
     ranks = [stats.rankdata(x.ravel()) for x in (one, other)]
     return float(np.corrcoef(ranks[0], ranks[1])[0, 1])
 

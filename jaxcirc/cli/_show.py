@@ -16,7 +16,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from .. import experiments, tasks, viz
+from .. import experiments, tasks
 from .._types import Tell
 
 console = Console()
@@ -65,6 +65,8 @@ def number(number: tasks.Interval) -> str:
 
 
 def write(result: experiments.Result, out: Path) -> None:
+    from .. import viz  # matplotlib, which only a finished run needs
+
     folder = out / result.name
     paths = viz.write(result, folder)
     seconds = result.seconds

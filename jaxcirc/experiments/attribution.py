@@ -123,7 +123,7 @@ def _estimators(
         ),
         "IG site": lambda: sized(
             attribution.integrated(
-                model, prompts, sites=own, along="site", steps=3, rule="gauss", batch=8
+                model, prompts, sites=own, along="site", steps=3, rule="gauss"
             ).raw
         ),
     }

@@ -191,6 +191,6 @@ def _notes(circuit: circuits.NodeCircuit, table: Sequence[Row]) -> list[str]:
         f" nodes ({len(heads)} heads).",
         f"Ablation: mean by position over the {low} to {high} corrupt prompts of a template and"
         " length; first tokens kept.",
-        "Nodes are preselected by the size of their AtP score; all others together have effects of"
-        f" at most {circuit.missed:.2f} in root sum of squares (95 %, from random subsets).",
+        "Nodes are preselected by the size of their AtP score: one that saturates may be missing"
+        " (`jaxcirc.circuits.verify` bounds what is).",
     ]

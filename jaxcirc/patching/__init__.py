@@ -4,6 +4,7 @@ from ._ablation import Ablation as Ablation
 from ._ablation import constant as constant
 from ._ablation import means as means
 from ._ablation import resampled as resampled
+from ._cells import complement as complement
 from ._detect import Detected as Detected
 from ._detect import detect as detect
 from ._detect import jaccard as jaccard
@@ -22,7 +23,6 @@ from ._subspace import Interchange as Interchange
 from ._subspace import das as das
 from ._subspace import illusion as illusion
 from ._subspace import subspace as subspace
-from ._sweep import DegeneratePatch as DegeneratePatch
-from ._sweep import complement as complement
 from ._sweep import patch as patch
 from ._sweep import sweep as sweep
+from ._values import DegeneratePatch as DegeneratePatch

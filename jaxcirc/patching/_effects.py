@@ -1,6 +1,8 @@
 """`Effects`: what exact patching measured, with its sign as a field. May import `tasks`."""
 
 import dataclasses
+from collections.abc import Mapping
+from typing import Any
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -8,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from .._types import Direction
-from ..tasks import Interval, interval, recovered
+from ..tasks import Interval, Prompts, interval, name_metrics, recovered, sign
 
 
 def around(layer: int, window: int, n_layers: int) -> range:
@@ -73,3 +75,31 @@ class Effects(eqx.Module):
         base, source = np.asarray(self.base), np.asarray(self.source)
         patched = base + np.asarray(self.raw)[(slice(None), *cell)]
         return recovered(patched, base, source, np.asarray(self.templates))
+
+
+def per_node(
+    raw: Mapping[str, Any],
+    base: Mapping[str, Any],
+    source: Mapping[str, Any],
+    prompts: Prompts,
+    metric,
+    direction: Direction,
+    site: str,
+) -> Any:
+    """`Effects` with axes ("example", "node") from arrays by metric; a dictionary if `metric` is
+    one."""
+    made = {
+        name: Effects(
+            jnp.asarray(raw[name]),
+            jnp.asarray(base[name]),
+            jnp.asarray(source[name]),
+            jnp.asarray(prompts.templates),
+            site,
+            name,
+            direction,
+            sign(direction, f),
+            ("example", "node"),
+        )
+        for name, f in name_metrics(metric)
+    }
+    return made if isinstance(metric, Mapping) else next(iter(made.values()))

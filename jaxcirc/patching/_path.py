@@ -5,7 +5,7 @@ first run, everything frozen but the sender, finds by how much each receiver's i
 second run that is added to what the receivers alone read. May import `taps`, `tasks`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any, Literal
 
@@ -17,8 +17,8 @@ from jaxtyping import Array, Bool, Float
 
 from .._types import Direction
 from ..taps import AXES, OUTER, Add, Cone, Node, Read, Set, Sites, cone, head_axis
-from ..tasks import Metrics, Prompts, ends, logit_difference, name_metrics, sign, with_reference
-from ._effects import Effects
+from ..tasks import Metrics, Prompts, ends, logit_difference, name_metrics, with_reference
+from ._effects import per_node
 
 Through = Literal["nothing", "mlps"]
 
@@ -122,22 +122,7 @@ def _paths(
             }
             parts.append((raw, ends.base_value, ends.source_value))
     raw, base, source = jax.tree.map(lambda *xs: jnp.concatenate(xs)[: len(prompts)], *parts)
-    templates = jnp.asarray(prompts.templates)
-    made = {
-        name: Effects(
-            raw[name],
-            base[name],
-            source[name],
-            templates,
-            "paths",
-            name,
-            direction,
-            sign(direction, f),
-            ("example", "node"),
-        )
-        for name, f in metrics
-    }
-    return made if isinstance(metric, Mapping) else made[metrics[0][0]]
+    return per_node(raw, base, source, prompts, metric, direction, "paths")
 
 
 class _Ends(eqx.Module):

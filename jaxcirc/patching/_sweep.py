@@ -11,24 +11,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Int
 
 from .._types import Direction, Progress
-from ..taps import AXES, OUTER, Node, head_axis, parse_site
-from ..tasks import Prompts, logit_difference, name_metrics, sign
-from ._ablation import KINDS, Ablation, constant, means, resampled
-from ._effects import Effects, around
-from ._optimal import optimal
+from ..taps import Node, parse_site
+from ..tasks import Prompts, logit_difference, name_metrics
+from ._ablation import Ablation
+from ._cells import axes_of, group_of, layered, layers_of, size_of
+from ._effects import around, per_node
 from ._patch import Cell, Group, batches, pair, patched, picks_of, rows_in
-
-INSTEAD = {
-    "embed": 'site="resid_pre", layers=[0]',
-    "final_resid": 'site="resid_post", layers=[-1]',
-    "final_norm_scale": "an edit, at('final_norm_scale').set(value)",
-    "logits": "the metric itself",
-}
+from ._values import DegeneratePatch, degenerate, values_of
 
 
 def sweep(
@@ -76,11 +69,11 @@ def sweep(
     """
     named = parse_site(site)[1]
     layers = [named] if layers is None and named is not None else layers
-    site = _layered(site)
+    site = layered(site)
     model.check(site)
-    by = _axes(site, by)
-    layers = _layers(model, layers)
-    sizes = [_size(model, prompts, axis) for axis in by]
+    by = axes_of(site, by)
+    layers = layers_of(model, layers)
+    sizes = [size_of(model, prompts, axis) for axis in by]
     groups = [
         tuple(Cell(site, near, tuple(zip(by, choice, strict=True))) for near in together)
         for together in (around(layer, window, model.n_layers) for layer in layers)
@@ -127,11 +120,11 @@ def patch(
 
     >>> patch(model, prompts, [Node("z", 23, 3), [Node("mlp_out", 5), Node("mlp_out", 6)]]).mean()
     """
-    cells = [_group(node, model) for node in nodes]
+    cells = [group_of(node, model) for node in nodes]
     if not cells or not all(cells):
         raise ValueError('no nodes to patch: patch(model, prompts, [Node("z", 3, 0)])')
-    prompts, ablation = _values(model, prompts, cells, value, direction)
-    if ablation is None and any(_degenerate(model, prompts, group, pos) for group in cells):
+    prompts, ablation = values_of(model, prompts, cells, value, direction)
+    if ablation is None and any(degenerate(model, prompts, group, pos) for group in cells):
         warnings.warn(DegeneratePatch(), stacklevel=2)
     metrics = name_metrics(metric)
     wide = np.promote_types(model.dtype, np.float32)
@@ -148,83 +141,8 @@ def patch(
                 progress(done, total)
     if progress is not None and done < total:
         progress(total, total)
-    made = {
-        name: Effects(
-            jnp.asarray(raw[name]),
-            jnp.asarray(ends[name][0]),
-            jnp.asarray(ends[name][1]),
-            jnp.asarray(prompts.templates),
-            "nodes",
-            name,
-            direction,
-            sign(direction, f),
-            ("example", "node"),
-        )
-        for name, f in metrics
-    }
-    return made if isinstance(metric, Mapping) else made[metrics[0][0]]
-
-
-class DegeneratePatch(UserWarning):
-    """All attention of the last position is patched, where clean and corrupt share the token."""
-
-    def __init__(self):
-        super().__init__(
-            "clean and corrupt share the last token, so patching all attention there restores the"
-            " source whatever the model does: patch fewer layers or heads"
-        )
-
-
-def _degenerate(model, prompts: Prompts, group: Group, pos: str | None) -> bool:
-    """Whether nothing else can reach the scored position."""
-    if not model.causal or prompts.noise is not None:
-        return False
-    last = prompts.clean.shape[1] - 1
-    if (prompts.clean[:, -1] != prompts.corrupt[:, -1]).any():
-        return False
-    if pos is not None and not np.asarray(prompts.span(pos))[:, -1].all():
-        return False
-    reached = {
-        (cell.layer, head)
-        for cell in group
-        if cell.site in ("attn_out", "z", "head_out") and cell.column in (None, last)
-        for head in _heads_of(cell, model)
-    }
-    return len(reached) == model.n_layers * model.config.n_heads
-
-
-def _heads_of(cell: Cell, model) -> Sequence[int]:
-    choice = {axis: index for axis, index in cell.choice if axis != "pos"}
-    if not choice:
-        return range(model.config.n_heads)
-    return [choice["head"]] if choice.keys() == {"head"} else []
-
-
-def _values(
-    model, prompts: Prompts, cells: Sequence[Group], value: str | Ablation, direction: Direction
-) -> tuple[Prompts, Ablation | None]:
-    """The prompts to patch with, and what cells are set to if it is not the source."""
-    if value == "source":
-        return prompts, None
-    if value == "resample":
-        return resampled(prompts), None
-    if not isinstance(value, Ablation) and value not in KINDS:
-        raise ValueError(
-            f"value={value!r}: use an Ablation, or one of {', '.join(map(repr, KINDS))}"
-        )
-    if direction != "noise":
-        raise ValueError('an ablation changes the clean run: direction="noise"')
-    sites = sorted({cell.site for group in cells for cell in group})
-    if isinstance(value, Ablation):
-        lacking = set(sites) - {site for site, _ in value.values.items()}
-        if lacking:
-            raise ValueError(f"the ablation has no values for {sorted(lacking)[0]!r}")
-        return prompts, value
-    if value == "optimal":
-        return prompts, optimal(model, prompts, [cell for group in cells for cell in group])
-    if value == "zero":
-        return prompts, constant(model, prompts, dict.fromkeys(sites, 0.0))
-    return prompts, means(model, prompts, sites, pooled=value == "mean_pooled")
+    base, source = ({name: both[k] for name, both in ends.items()} for k in (0, 1))
+    return per_node(raw, base, source, prompts, metric, direction, "nodes")
 
 
 class _Part(NamedTuple):
@@ -301,70 +219,3 @@ def _column(group: Group, earliest: int) -> int | None:
     if None in columns:
         return None
     return min((c for c in columns if c is not None and c >= earliest), default=-1)
-
-
-def complement(model, nodes: Sequence[Node]) -> list[Node]:
-    """All nodes of the same sites but these: "all heads but the name movers".
-
-    >>> patch(model, prompts, [complement(model, [Node("z", 9, 9), Node("z", 10, 0)])])
-    """
-    every = [node for site in dict.fromkeys(n.site for n in nodes) for node in _all(model, site)]
-    return [node for node in every if node not in set(nodes)]
-
-
-def _all(model, site: str) -> list[Node]:
-    axis = head_axis(site)
-    heads = [None] if axis is None else range(model.axis_size(axis))
-    return [Node(site, layer, head) for layer in range(model.n_layers) for head in heads]
-
-
-def _group(node: Node | Cell | Sequence[Node | Cell], model) -> Group:
-    if isinstance(node, Node | Cell):
-        return (_cell(node, model),)
-    return tuple(_cell(one, model) for one in node)
-
-
-def _cell(node: Node | Cell, model) -> Cell:
-    if isinstance(node, Cell):
-        return node
-    site = _layered(node.site)
-    model.check(site)
-    layer = _layers(model, [node.layer])[0]
-    axis = head_axis(site)
-    if axis is None or node.index is None:
-        return Cell(site, layer, ())
-    if not 0 <= node.index < model.axis_size(axis):
-        raise ValueError(f"{node}: {site!r} has {model.axis_size(axis)} along {axis} (from 0)")
-    return Cell(site, layer, ((axis, node.index),))
-
-
-def _layered(name: str) -> str:
-    site, layer = parse_site(name)
-    if site in OUTER:
-        raise ValueError(f"{site!r} lies outside the layers: patch {INSTEAD[site]} instead")
-    if layer is not None:
-        raise ValueError(f"{name!r} names one layer: use site={site!r}, layers=[{layer}]")
-    return site
-
-
-def _axes(site: str, by: Sequence[str] | None) -> tuple[str, ...]:
-    head = head_axis(site)
-    by = ((head,) if head else ()) if by is None else tuple(by)
-    for axis in by:
-        if axis not in AXES[site][1:]:
-            raise ValueError(
-                f"{site!r} has no axis {axis!r}: by= may name {', '.join(AXES[site][1:])}"
-            )
-    return by
-
-
-def _layers(model, layers: Sequence[int] | None) -> list[int]:
-    layers = list(range(model.n_layers)) if layers is None else list(layers)
-    for layer in layers:
-        if not -model.n_layers <= layer < model.n_layers:
-            raise ValueError(f"layer {layer} is out of range: use 0..{model.n_layers - 1}")
-    return [layer % model.n_layers for layer in layers]
-
-
-def _size(model, prompts: Prompts, axis: str) -> int:
-    return prompts.clean.shape[1] if axis in ("pos", "dest", "src") else model.axis_size(axis)

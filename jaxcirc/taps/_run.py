@@ -38,11 +38,12 @@ class Start(eqx.Module):
 
     resid: Float[batch pos d_model], the value of `resid_pre[layer]`. The layers below are skipped
     by a `lax.cond` in the same scan: differentiable, and as fast as a loop with a dynamic start
-    (0.106 s against 0.112 s for half of SmolLM2). What is read there is zero.
+    (0.106 s against 0.112 s for half of SmolLM2). What is read there is zero. `layer` None starts
+    at the first without asking, so that a backward pass need not compute blocks again.
     """
 
     resid: Resid
-    layer: Int[Array, ""]
+    layer: Int[Array, ""] | None = None
 
 
 class Timeline(eqx.Module):
@@ -67,14 +68,11 @@ class Model(Protocol):
 
 
 class Carry(eqx.Module):
-    """What flows from layer to layer: the stream, and the slot buffers of what `At` reads.
-
-    The edge run carries one thing more, the writes `[source batch pos d_model]`, in `writes`.
-    """
+    """What flows from layer to layer: the stream, and the slot buffers of what `At` reads (the edge
+    run, in `_edges`, carries the writes instead)."""
 
     resid: Resid
     slots: Any
-    writes: None = None
 
 
 def _all_but_weights(primitive, *_, **__) -> bool:
@@ -117,8 +115,10 @@ def run(
     - `logits_at`: score these columns only: an int, Int[batch] (logits [batch vocab]) or
       Int[batch n] ([batch n vocab]); default every position.
     - `layers`: stop after so many blocks; the logits are then None.
-    - `start`: resume from a residual stream at a layer. `cache`: keys and values before the tokens.
-    - `remat`: what a backward pass keeps of a block: "none" checkpointed, "block", or "dots".
+    - `start`: resume from a residual stream at a layer. `cache`: keys and values before the
+      tokens.
+    - `remat`: what a backward pass keeps of a block: "none" checkpointed, "block", or "dots"; from
+      a traced start always "block".
 
     Returns (logits, records). Raises `ValueError` for a site the model lacks.
 
@@ -207,8 +207,14 @@ def _block(model, edits: Sites, time, start: Start | None, remat: str, x: Resid,
         return x, jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), jax.eval_shape(live, x)[1])
 
     # Inside a scan nothing can be merged across the barrier that prevent_cse would put up.
-    live = jax.checkpoint(live, policy=REMAT[remat], prevent_cse=False)
-    return live(x) if start is None else lax.cond(layer >= start.layer, live, skip, x)
+    if start is None or start.layer is None:
+        return jax.checkpoint(live, policy=REMAT[remat], prevent_cse=False)(x)
+
+    def either(x):
+        return lax.cond(layer >= start.layer, live, skip, x)
+
+    # What a cond keeps for its backward pass is stacked up by the scan, all the weights with it.
+    return jax.checkpoint(either, policy=REMAT["block"], prevent_cse=False)(x)
 
 
 def _scan(block: Callable, x: Resid, low: int, high: int) -> tuple[Resid, Sites]:

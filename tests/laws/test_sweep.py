@@ -57,7 +57,7 @@ def test_patches_equal_whole_runs_one_at_a_time(name, direction):
     np.testing.assert_allclose(found, by_hand(model, prompts, cells, direction), atol=2e-4)
 
 
-@pytest.mark.parametrize("site", ["k", "pattern", "mlp_post"])
+@pytest.mark.parametrize("site", SWEPT)
 def test_a_sweep_holds_the_effects_of_its_cells(site):
     model, prompts = tiny("grouped"), pairs(pads=2)
     effects, cells = patching.sweep(model, prompts, site), cells_of(model, site)
@@ -104,8 +104,9 @@ def test_by_position_finds_the_same_as_whole_runs():
     effects = patching.sweep(model, prompts, "resid_post", by=("pos",))
     assert effects.axes == ("example", "layer", "pos")
     np.testing.assert_array_equal(effects.raw[:, :, :2], 0)
-    cells = [Cell("resid_post", *at) for at in ((0, (("pos", 2),)), (2, (("pos", 6),)))]
-    found = np.stack([effects.raw[:, 0, 2], effects.raw[:, 2, 6]], axis=1)
+    places = ((0, 2), (1, 4), (2, 6))
+    cells = [Cell("resid_post", layer, (("pos", column),)) for layer, column in places]
+    found = np.stack([effects.raw[:, *place] for place in places], axis=1)
     np.testing.assert_allclose(found, by_hand(model, prompts, cells), atol=2e-4)
 
 
