@@ -5,6 +5,7 @@ from . import circuits as circuits
 from . import models as models
 from . import patching as patching
 from . import tasks as tasks
+from . import zoo as zoo
 from .experiments import load_result as load_result
 from .models import load_model as load_model
 from .taps import Add as Add

@@ -19,9 +19,12 @@ BELOW = {
     "patching": ("_types", "taps", "tasks"),
     "attribution": ("_types", "taps", "tasks"),
     "circuits": ("_types", "taps", "tasks", "patching", "attribution"),
-    "experiments": ("_types", "taps", "tasks", "models", "patching", "attribution", "circuits"),
-    "viz": ("_types", "tasks", "experiments"),
-    "cli": ("_types", "tasks", "models", "experiments", "viz"),
+    "zoo": ("_types", "taps", "nn", "models", "tasks", "patching", "circuits"),
+    "experiments": (
+        *("_types", "taps", "tasks", "models", "patching", "attribution", "circuits", "zoo"),
+    ),
+    "viz": ("_types", "tasks", "taps", "experiments"),
+    "cli": ("_types", "tasks", "models", "zoo", "experiments", "viz"),
 }
 """Each part of jaxcirc with all the others that it may import."""
 

@@ -8,6 +8,9 @@ from ._direct import direct as direct
 from ._direct import head_scores as head_scores
 from .atpstar import Star as Star
 from .atpstar import atp_star as atp_star
+from .edge import VanishingGradient as VanishingGradient
+from .edge import edges as edges
+from .flow import flow as flow
 from .gradient import Scores as Scores
 from .gradient import nodes as nodes
 from .integrated import integrated as integrated

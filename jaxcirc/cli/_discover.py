@@ -23,10 +23,15 @@ class Discover:
     """What is explained."""
     direction: Direction = "noise"
     """noise: corrupt into clean (necessity); denoise: clean into corrupt (sufficiency)."""
+    level: Literal["node", "edge"] = "node"
+    """node: heads and MLPs, verified exactly; edge: what each reads of which, by --method."""
+    method: str = "eap-ig"
+    """How edges are scored (level edge): see `jaxcirc compare --help`."""
     verify: int = 60
-    """Nodes patched exactly."""
-    sizes: tuple[int, ...] = (1, 2, 4, 7, 11, 16, 24, 35, 47, 60)
-    """Circuit sizes whose faithfulness is measured."""
+    """Nodes patched exactly (level node)."""
+    sizes: tuple[int, ...] = ()
+    """Circuit sizes whose faithfulness is measured (default: 1 to 60 nodes, or 10 to 10,000
+    edges)."""
     draws: int = 5
     """Random circuits of each size."""
     out: Path = Path("runs")
@@ -36,20 +41,38 @@ class Discover:
         model, tokenizer = models.load_model(self.source.model)
         prompts, reference = prompts_of(self.source, self.task, tokenizer)
         with bars() as tell:
-            result = experiments.discover_task(
-                model,
-                prompts,
-                reference=reference,
-                metric=self.metric,
-                direction=self.direction,
-                verify=self.verify,
-                sizes=self.sizes,
-                draws=self.draws,
-                seed=self.source.seed,
-                progress=tell,
-            )
+            find = self._edges if self.level == "edge" else self._nodes
+            result = find(model, prompts, reference, tell)
         write(result, self.out)
         _print(result)
+
+    def _nodes(self, model, prompts, reference, tell) -> experiments.Result:
+        return experiments.discover_task(
+            model,
+            prompts,
+            reference=reference,
+            metric=self.metric,
+            direction=self.direction,
+            verify=self.verify,
+            sizes=self.sizes or experiments.NODE_SIZES,
+            draws=self.draws,
+            seed=self.source.seed,
+            progress=tell,
+        )
+
+    def _edges(self, model, prompts, reference, tell) -> experiments.Result:
+        if self.direction != "noise":
+            raise ValueError("edges are dropped from clean runs: --level edge --direction noise")
+        return experiments.discover_edges(
+            model,
+            prompts,
+            method=self.method,
+            metric=self.metric,
+            sizes=self.sizes or experiments.EDGE_SIZES,
+            draws=self.draws,
+            seed=self.source.seed,
+            progress=tell,
+        )
 
 
 def _print(result: experiments.Result) -> None:
@@ -59,16 +82,22 @@ def _print(result: experiments.Result) -> None:
         f" {result.facts['metric'].replace('_', ' ')} {number(clean)} clean, {number(corrupt)}"
         " corrupt"
     )
-    print_rows(result, "ten heads", ("node", "exact", "atp", "importance", "lens"), 10, "z")
-    rows = [
-        {
-            "nodes": size,
-            "faithfulness": number(result.numbers[f"faithfulness_{size}"]),
-            "all but these": number(result.numbers[f"complement_{size}"]),
-            "random": f"{result.arrays['random'][i].mean():.3f}",
-        }
-        for i, size in enumerate(result.facts["sizes"])
-    ]
+    if result.kind == "discover_edges":
+        print_rows(result, "ten edges", ("edge", "importance"), 10)
+    else:
+        print_rows(result, "ten heads", ("node", "exact", "atp", "importance", "lens"), 10, "z")
+    rows = _faithfulness(result)
     console.print(table_of("faithfulness", rows, tuple(rows[0])))
     for note in result.notes:
         console.print(note, style="dim")
+
+
+def _faithfulness(result: experiments.Result) -> list[dict[str, str]]:
+    parts = "edges" if result.kind == "discover_edges" else "nodes"
+    rows = []
+    for size, random in zip(result.arrays["sizes"], result.arrays["random"], strict=True):
+        row = {parts: str(size), "faithfulness": number(result.numbers[f"faithfulness_{size}"])}
+        if f"complement_{size}" in result.numbers:
+            row["all but these"] = number(result.numbers[f"complement_{size}"])
+        rows.append(row | {"random": f"{random.mean():.3f}"})
+    return rows

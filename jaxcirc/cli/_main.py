@@ -1,6 +1,11 @@
 """The command line: one frozen dataclass a command, its fields the options. May import everything.
 
 jaxcirc discover ioi                     find a task's circuit, judge it, draw it
+jaxcirc discover ioi --level edge        the same for edges, with a graph to explore
+jaxcirc compare ioi                      every method of edge discovery, judged alike
+jaxcirc leaderboard                      the same on models whose circuits are known
+jaxcirc atlas ioi --share 0.05           exact effects of edges, a job that can be resumed
+jaxcirc overlap circuit.json             a file's edge scores against a reference circuit
 jaxcirc patch ioi --site z               exact effects of every cell of a site
 jaxcirc lens "The capital of France is"  what each layer and head says of the next token
 jaxcirc tasks smollm2-135m               what a model can do, task by task
@@ -18,8 +23,11 @@ import jax
 import tyro
 
 from .. import models
+from ._compare import Compare
 from ._discover import Discover
+from ._leaderboard import Atlas, Leaderboard
 from ._lens import Lens
+from ._overlap import Overlap
 from ._parity import Parity
 from ._patch import Patch
 from ._reproduce import Reproduce
@@ -27,6 +35,10 @@ from ._tasks import Tasks
 
 Command = (
     Annotated[Discover, tyro.conf.subcommand("discover")]
+    | Annotated[Compare, tyro.conf.subcommand("compare")]
+    | Annotated[Leaderboard, tyro.conf.subcommand("leaderboard")]
+    | Annotated[Atlas, tyro.conf.subcommand("atlas")]
+    | Annotated[Overlap, tyro.conf.subcommand("overlap")]
     | Annotated[Patch, tyro.conf.subcommand("patch")]
     | Annotated[Reproduce, tyro.conf.subcommand("reproduce")]
     | Annotated[Lens, tyro.conf.subcommand("lens")]

@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Literal
 
 from .. import experiments, models, tasks
-from ..experiments import Result, Row
-from ._show import bars, console, table_of, write
+from ..experiments import Result
+from ._sections import print_sections
+from ._show import bars, write
 from ._source import Word
 
 Document = Literal["patching", "attribution"]
@@ -74,32 +75,4 @@ COLUMNS = {
 
 
 def _print(result: Result) -> None:
-    for section, title in TITLES.items():
-        rows = [_cells(row) for row in result.table if row.get("section") == section]
-        if rows:
-            columns = COLUMNS.get(
-                section, tuple(dict.fromkeys(name for row in rows for name in row))
-            )
-            console.print(table_of(title, rows, columns))
-    for note in result.notes:
-        console.print(note, highlight=False)
-
-
-def _cells(row: Row) -> dict[str, str]:
-    """A row as words, an interval beside its number, without its section."""
-    ends = {name: _ends(row, name) for name in row}
-    inner = {end for pair in ends.values() if pair for end in pair} | {"section"}
-    return {k: _cell(row[k], *[row[e] for e in ends[k] or ()]) for k in row if k not in inner}
-
-
-def _ends(row: Row, name: str) -> tuple[str, str] | None:
-    """The columns that hold a number's interval."""
-    for low, high in ((f"{name} low", f"{name} high"), ("low", "high")):
-        if low in row and (low != "low" or name in ("found", "z score", "values restored")):
-            return low, high
-    return None
-
-
-def _cell(value: object, *ends: object) -> str:
-    words = "-" if value is None else f"{value:.3g}" if isinstance(value, float) else str(value)
-    return f"{words} [{', '.join(map(_cell, ends))}]" if ends else words
+    print_sections(result, TITLES, COLUMNS)

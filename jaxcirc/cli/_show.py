@@ -40,10 +40,11 @@ def bars() -> Iterator[Tell]:
 def print_rows(
     result, title: str, columns: tuple[str, ...], top: int, site: str | None = None
 ) -> None:
-    """The rows with the largest exact effect."""
+    """The rows with the largest effect."""
     rows = [row for row in result.table if site in (None, row.get("site"))]
     rows = sorted(rows, key=lambda row: -abs(row["importance"]))[:top]
-    console.print(table_of(f"{title}, by size of the exact effect", rows, columns))
+    effect = "exact effect" if rows and "exact" in rows[0] else "importance"
+    console.print(table_of(f"{title}, by size of the {effect}", rows, columns))
 
 
 def table_of(title: str, rows, columns: tuple[str, ...]) -> Table:

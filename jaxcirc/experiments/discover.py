@@ -19,6 +19,7 @@ from ..tasks import METRICS, Prompts
 from ._clock import clock
 from ._result import Result, Row, facts_of
 
+NODE_SIZES = (1, 2, 4, 7, 11, 16, 24, 35, 47, 60)
 WATCHED = (("end", "IO"), ("end", "S1"), ("end", "S2"), ("S2", "S1"), ("S2", "S1+1"))
 
 
@@ -30,7 +31,7 @@ def discover_task(
     metric: str = "logit_difference",
     direction: Direction = "noise",
     verify: int = 60,
-    sizes: Sequence[int] = (1, 2, 4, 7, 11, 16, 24, 35, 47, 60),
+    sizes: Sequence[int] = NODE_SIZES,
     draws: int = 5,
     seed: int = 0,
     progress: Tell | None = None,

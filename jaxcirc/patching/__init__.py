@@ -8,6 +8,7 @@ from ._cells import complement as complement
 from ._detect import Detected as Detected
 from ._detect import detect as detect
 from ._detect import jaccard as jaccard
+from ._edges import patch_edges as patch_edges
 from ._effects import Effects as Effects
 from ._known import known as known
 from ._known import known_both_ways as known_both_ways

@@ -6,6 +6,13 @@ from ._at import at as at
 from ._at import resolve as resolve
 from ._cone import Cone as Cone
 from ._cone import cone as cone
+from ._edges import EdgeStart as EdgeStart
+from ._edges import Writes as Writes
+from ._edges import edge_start as edge_start
+from ._edges import resume_edges as resume_edges
+from ._edges import run_edges as run_edges
+from ._edges import stack_writes as stack_writes
+from ._edges import writes as writes
 from ._edit import AbstractEdit as AbstractEdit
 from ._edit import Add as Add
 from ._edit import At as At
@@ -33,3 +40,6 @@ from ._splice import AbstractDictionary as AbstractDictionary
 from ._splice import Code as Code
 from ._splice import Identity as Identity
 from ._splice import Splice as Splice
+from ._wiring import KINDS as KINDS
+from ._wiring import Wires as Wires
+from ._wiring import Wiring as Wiring

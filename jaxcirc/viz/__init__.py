@@ -1,5 +1,7 @@
 """Pictures and pages of finished results, never of models: `viz.write(result, folder)`."""
 
+from .circuit import write_circuit as write_circuit
+from .circuits import edge_circuit as edge_circuit
 from .figures import attribution_map as attribution_map
 from .figures import discover_picture as discover_picture
 from .figures import exact_against_estimate as exact_against_estimate

@@ -14,8 +14,8 @@ from . import _reading, style
 MARKERS = {"z": "o", "mlp_out": "s"}
 
 
-def draw_faithfulness(axes: Axes, result: Result) -> None:
-    """Faithfulness and completeness against the number of nodes, above the range of random sets."""
+def draw_faithfulness(axes: Axes, result: Result, what: str = "nodes") -> None:
+    """Faithfulness and completeness against size, above the range of random sets."""
     arrays = result.arrays
     sizes, random = arrays["sizes"], arrays["random"]
     for level in (0, 1):
@@ -24,23 +24,30 @@ def draw_faithfulness(axes: Axes, result: Result) -> None:
         sizes, random.min(1), random.max(1), color=style.MUTED, alpha=0.18, lw=0, zorder=1
     )
     axes.plot(sizes, random.mean(1), color=style.MUTED, lw=1.2, zorder=2)
-    lines = (("faithfulness", style.HELPS, "o"), ("complement", style.OPPOSES, "s"))
-    for name, colour, marker in lines:
+    lines = [line for line in LINES if f"{line[0]}_value" in arrays]
+    for name, colour, marker, _ in lines:
         value, low, high = (arrays[f"{name}_{part}"] for part in ("value", "low", "high"))
         axes.fill_between(sizes, low, high, color=colour, alpha=0.15, lw=0, zorder=1)
         axes.plot(sizes, value, color=colour, marker=marker, ms=4.5, zorder=3)
-    _frame_curve(axes, sizes)
-    draws = f"random sets ({random.shape[1]} draws)"
-    lasts = [arrays["faithfulness_value"][-1], arrays["complement_value"][-1], random.mean(1)[-1]]
-    words = ["the circuit", "everything else", draws]
-    _name_ends(axes, float(sizes[-1]), lasts, words, [style.HELPS, style.OPPOSES, style.MUTED])
+    _frame_curve(axes, sizes, what)
+    lasts = [arrays[f"{line[0]}_value"][-1] for line in lines] + [random.mean(1)[-1]]
+    words = [line[3] for line in lines] + [f"random sets ({random.shape[1]} draws)"]
+    colours = [line[1] for line in lines] + [style.MUTED]
+    _name_ends(axes, float(sizes[-1]), lasts, words, colours)
 
 
-def _frame_curve(axes: Axes, sizes: np.ndarray) -> None:
+LINES = (
+    ("faithfulness", style.HELPS, "o", "the circuit"),
+    ("complement", style.OPPOSES, "s", "everything else"),
+)
+"""Name, colour, marker and words of the lines of a curve; a result may lack the second."""
+
+
+def _frame_curve(axes: Axes, sizes: np.ndarray, what: str) -> None:
     axes.set_xscale("log")
     axes.set_xticks(_apart(sizes), [str(size) for size in _apart(sizes)])
     axes.set_xticks([], minor=True)
-    axes.set(xlabel="nodes in the circuit", ylabel="behaviour kept")
+    axes.set(xlabel=f"{what} in the circuit", ylabel="behaviour kept")
     axes.set_xlim(sizes[0] * 0.93, sizes[-1] * 1.04)
     axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
 
@@ -48,8 +55,9 @@ def _frame_curve(axes: Axes, sizes: np.ndarray) -> None:
 def _apart(sizes: np.ndarray) -> list[int]:
     """Sizes far enough from each other on a log axis to be written; the last one always."""
     kept: list[int] = []
+    room = 0.0225 * len(str(sizes[-1]))
     for size in sizes[::-1].tolist():
-        if not kept or np.log(kept[-1] / size) > 0.045 * np.log(sizes[-1] / sizes[0]):
+        if not kept or np.log(kept[-1] / size) > room * np.log(sizes[-1] / sizes[0]):
             kept.append(size)
     return kept[::-1]
 

@@ -9,7 +9,11 @@ from jaxtyping import Float
 from ..experiments import Result
 from ..tasks import Interval
 
-PICTURES = {"discover": "discover_picture", "patch": "patch_picture"}
+PICTURES = {
+    "discover": "discover_picture",
+    "discover_edges": "edge_circuit",
+    "patch": "patch_picture",
+}
 SITES = {"z": "head", "mlp_out": "MLP"}
 DONE = {
     "noise": "clean run, one {what} at a time set to its corrupt value",
@@ -91,9 +95,15 @@ def correlation(rows: Sequence) -> float:
     return float(np.corrcoef(exact, estimate)[0, 1])
 
 
-def n_nodes(result: Result) -> int:
-    """How many nodes the model has, by the arrays of AtP scores."""
-    return sum(array.size for name, array in result.arrays.items() if name.startswith("atp_"))
+def what(result: Result) -> str:
+    """What a circuit is made of: "nodes" or "edges"."""
+    return "edges" if result.kind == "discover_edges" else "nodes"
+
+
+def n_parts(result: Result) -> int:
+    """How many nodes or edges the model has, by the arrays of their scores."""
+    prefix = "importance" if result.kind == "discover_edges" else "atp_"
+    return sum(array.size for name, array in result.arrays.items() if name.startswith(prefix))
 
 
 def prompts(result: Result) -> str:
@@ -120,8 +130,8 @@ def clean_and_corrupt(result: Result) -> tuple[Interval | None, Interval | None]
 
 def shares(result: Result) -> dict[int, Interval]:
     """Faithfulness by circuit size."""
-    named = result.numbers.items()
-    return {int(k.rpartition("_")[2]): v for k, v in named if k.startswith("faithfulness_")}
+    named = {name.removeprefix("faithfulness_"): v for name, v in result.numbers.items()}
+    return {int(size): found for size, found in named.items() if size.isdigit()}
 
 
 def most(found: dict[int, Interval]) -> int:
@@ -136,7 +146,8 @@ def summary(result: Result) -> str:
     if not found:
         return "faithfulness"
     size = most(found)
-    return f"{size} of {n_nodes(result)} nodes recover {percent(found[size].value)}"
+    parts = f"{size} of {n_parts(result)} {what(result)}"
+    return f"{parts} recover {percent(found[size].value)}"
 
 
 def headlines(result: Result) -> list[tuple[str, str, str]]:
@@ -150,9 +161,11 @@ def headlines(result: Result) -> list[tuple[str, str, str]]:
     found = shares(result)
     if found:
         size = most(found)
-        kept, rest = found[size], result.numbers[f"complement_{size}"]
-        cards.append((f"faithfulness of {size} nodes", percent(kept.value), spread(kept)))
-        cards.append((f"everything but these {size}", percent(rest.value), spread(rest)))
+        kept, rest = found[size], result.numbers.get(f"complement_{size}")
+        cards.append((f"faithfulness of {size} {what(result)}", percent(kept.value), spread(kept)))
+        if rest is not None:
+            cards.append((f"everything but these {size}", percent(rest.value), spread(rest)))
+    if found and result.kind == "discover":
         about = f"AtP with exact, {len(result.table)} nodes"
         cards.append(("correlation", number(correlation(result.table)), about))
     return cards

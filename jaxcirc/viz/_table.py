@@ -9,7 +9,7 @@ from . import _reading
 
 AT_MOST = 1500
 """Rows on a page; `table.csv` holds all."""
-NAMES = ("node", "cell")
+NAMES = ("node", "edge", "cell")
 RANGES = {"exact": ("exact_low", "exact_high"), "raw": ("low", "high")}
 
 

@@ -14,7 +14,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from ..experiments import Result
-from . import _reading, _table, figures, studies, style
+from . import _reading, _table, circuit, circuits, figures, studies, style
 
 Draw = Callable[[Result], Figure]
 
@@ -26,6 +26,7 @@ FIGURES: dict[str, dict[str, Draw]] = {
         "exact_against_estimate": figures.exact_against_estimate,
         "nodes": figures.node_effects,
     },
+    "discover_edges": {"edges": circuits.edge_circuit},
     "patch": {"effects": figures.patch_picture},
     "study_patching": {
         "heads": studies.patching_heads,
@@ -39,6 +40,8 @@ FIGURES: dict[str, dict[str, Draw]] = {
 WIDTHS = {"faithfulness": "seven", "exact_against_estimate": "five"}
 ONLY_PNG = ("circuit",)
 """On the page, the other figures say the same in larger letters."""
+GRAPH = "circuit.html"
+"""The page of a circuit of edges, beside the one with its numbers."""
 
 
 def write(result: Result, folder: str | os.PathLike) -> list[Path]:
@@ -49,7 +52,7 @@ def write(result: Result, folder: str | os.PathLike) -> list[Path]:
     folder = result.save(folder)
     saved = [folder / name for name in ("result.json", "arrays.safetensors", "table.csv")]
     drawn = _draw(result)
-    return [*saved, *_save(drawn, folder), _write_page(result, drawn, folder)]
+    return [*saved, *_save(drawn, folder), *_write_pages(result, drawn, folder)]
 
 
 def write_figures(result: Result, folder: str | os.PathLike) -> list[Path]:
@@ -63,9 +66,11 @@ def write_figures(result: Result, folder: str | os.PathLike) -> list[Path]:
 def write_page(result: Result, folder: str | os.PathLike) -> Path:
     """Write `index.html`: numbers, figures, a table to sort and to filter, provenance, notes.
 
+    A circuit of edges gets `circuit.html` beside it.
+
     >>> write_page(load_result("runs/ioi-1a2b3c4d"), "runs/ioi-1a2b3c4d")
     """
-    return _write_page(result, _draw(result), folder)
+    return _write_pages(result, _draw(result), folder)[0]
 
 
 def _draw(result: Result) -> dict[str, Figure]:
@@ -78,11 +83,15 @@ def _save(drawn: Mapping[str, Figure], folder: str | os.PathLike) -> list[Path]:
     return [style.save_png(figure, folder / f"{name}.png") for name, figure in drawn.items()]
 
 
-def _write_page(result: Result, drawn: Mapping[str, Figure], folder: str | os.PathLike) -> Path:
+def _write_pages(
+    result: Result, drawn: Mapping[str, Figure], folder: str | os.PathLike
+) -> list[Path]:
     path = Path(folder) / "index.html"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(_page(result, drawn), encoding="utf-8")
-    return path
+    if result.kind != "discover_edges":
+        return [path]
+    return [path, circuit.write_circuit(result, path.with_name(GRAPH))]
 
 
 def _page(result: Result, drawn: Mapping[str, Figure]) -> str:
@@ -95,7 +104,7 @@ def _page(result: Result, drawn: Mapping[str, Figure]) -> str:
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{title}</title>
 <style>
-{_asset("page.css")}</style>
+{style.asset("page.css")}</style>
 </head>
 <body>
 <main>
@@ -109,17 +118,13 @@ def _page(result: Result, drawn: Mapping[str, Figure]) -> str:
 {_section("Provenance", _facts({**result.facts, **seconds}))}
 </main>
 <script>
-{_asset("page.js")}</script>
+{style.asset("page.js")}</script>
 </body>
 </html>
 """
 
 
-_TABLES = {"discover": "Nodes", "patch": "Cells"}
-
-
-def _asset(name: str) -> str:
-    return Path(__file__).with_name(name).read_text(encoding="utf-8")
+_TABLES = {"discover": "Nodes", "discover_edges": "Edges", "patch": "Cells"}
 
 
 def _section(title: str, body: str) -> str:
@@ -129,6 +134,7 @@ def _section(title: str, body: str) -> str:
 def _title(result: Result) -> str:
     words = {
         "discover": "the node circuit",
+        "discover_edges": "the edge circuit",
         "patch": "exact patching",
         "study_patching": "best practices, measured",
         "compare_attribution": "fast scores against exact patching",
@@ -148,6 +154,8 @@ def _cards(result: Result) -> str:
 def _figures(result: Result, drawn: Mapping[str, Figure]) -> str:
     shown = {name: figure for name, figure in drawn.items() if name not in ONLY_PNG}
     images = "\n".join(_image(name, figure) for name, figure in shown.items())
+    if result.kind == "discover_edges":
+        images += f'\n<p class="twelve"><a href="{GRAPH}">walk through the circuit</a></p>'
     return f'<div class="figures">\n{images}\n</div>' if images else ""
 
 

@@ -110,6 +110,11 @@ def svg(figure: Figure) -> bytes:
     return buffer.getvalue()
 
 
+def asset(name: str) -> str:
+    """The text of a style sheet or a script that lies beside this file."""
+    return Path(__file__).with_name(name).read_text(encoding="utf-8")
+
+
 def _settle(figure: Figure) -> None:
     """Lay the figure out once: a second layout moves things by a hair, and files differ."""
     figure.draw_without_rendering()

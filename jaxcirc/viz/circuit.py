@@ -1,0 +1,177 @@
+"""The page of a circuit of edges: a graph to walk through, in one file that needs nothing else.
+
+The places are computed here, for a few numbers of edges; `circuit.js` shows and hides, and
+`controls.js` asks it to. May import
+`experiments` for `Result`.
+"""
+
+import json
+import os
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..experiments import Result
+from . import _reading, style
+from ._layered import Layered, Part, layered
+from ._places import TALL, Places, places, width
+
+AT_MOST = 1000
+"""Edges on a page; the result holds the order of all."""
+STAGES = (30, 100, 300, AT_MOST)
+"""Up to each of these numbers of edges the boxes keep their places."""
+START = 60
+UNIT = np.array([64, 52])
+"""Pixels of a unit of `Places` across and up, before zooming."""
+
+
+def write_circuit(result: Result, path: str | os.PathLike) -> Path:
+    """Write a `discover_edges` result as one page: its best edges as a graph, with a slider.
+
+    - `path`: of the file; its folder is made.
+
+    Returns the path. Raises `ValueError` for a result of another kind.
+
+    >>> write_circuit(load_result("runs/ioi-1a2b3c4d"), "circuit.html")
+    """
+    _reading.expect(result, "discover_edges", "write_circuit")
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(_page(result), encoding="utf-8")
+    return path
+
+
+def _page(result: Result) -> str:
+    whole = layered(result, AT_MOST)
+    title = f"{result.task}: the edge circuit of {result.facts.get('model', 'the model')}"
+    data = json.dumps(_data(result, whole), allow_nan=False, separators=(",", ":"))
+    return f"""<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy"
+ content="default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:">
+<link rel="icon" href="data:,">
+<title>{escape(title)}</title>
+<style>
+{style.asset("page.css")}{style.asset("circuit.css")}</style>
+</head>
+<body class="circuit">
+<header>
+<h1>{escape(title)}</h1>
+<p class="sub">{escape(_about(result, whole))}</p>
+</header>
+{_BODY}
+<script type="application/json" id="data">{data.replace("<", chr(92) + "u003c")}</script>
+<script>
+{style.asset("circuit.js")}{style.asset("controls.js")}</script>
+</body>
+</html>
+"""
+
+
+_BODY = """<form class="tools">
+<span class="slide"><input id="slider" type="range" min="0" max="1000" aria-label="edges shown">
+<span id="ticks" aria-hidden="true"></span></span>
+<label><input id="size" type="number" min="1" aria-label="number of edges"> edges</label>
+<input id="find" type="search" list="names" placeholder="find a node"
+ aria-label="find a node, such as 9.9; Enter shows it"><datalist id="names"></datalist>
+<button id="fit" type="button">whole graph</button>
+</form>
+<p id="said" role="status"></p>
+<main>
+<div id="view">
+<svg id="graph" role="group" aria-label="the circuit: input below, logits above">
+<g id="camera"><g id="layers"></g><g id="links"></g><g id="lines"></g><g id="hits"></g>
+<g id="parts"></g></g></svg>
+<div id="tip" hidden></div>
+</div>
+<aside>
+<svg id="curve" viewBox="0 0 340 210" role="img" aria-label="faithfulness against edges"></svg>
+<ul id="legend">
+<li class="helps">helps</li><li class="opposes">works against</li>
+<li class="query">into queries</li><li class="key">into keys</li><li>into all others</li></ul>
+<p class="note">Thicker: more important. Drag to move, turn the wheel to zoom, click a node to keep
+it; arrow keys change the number of edges, with Shift to the next measured one.</p>
+<div id="list"></div>
+</aside>
+</main>"""
+
+
+def _about(result: Result, whole: Layered) -> str:
+    method = [f"edges ordered by {result.facts['method']}"] if "method" in result.facts else []
+    shown = f"the best {len(whole.edge):,} of {whole.wiring.n_edges:,} edges"
+    return " · ".join([_reading.prompts(result), *method, shown])
+
+
+def _data(result: Result, whole: Layered) -> dict[str, Any]:
+    """All that the page knows. Line i is the edge of rank i + 1."""
+    count = len(whole.edge)
+    stages = [stage for stage in STAGES if stage < count]
+    return {
+        "parts": [[part.name, part.kind, part.layer, *_size(part)] for part in whole.parts],
+        "edge": whole.edge.tolist(),
+        "source": whole.source.tolist(),
+        "reader": whole.reader.tolist(),
+        "slot": list(whole.slot),
+        "importance": _numbers(whole.importance),
+        "strength": [round(float(size), 3) for size in whole.strength],
+        "stages": [_stage(layered(result, stage), whole) for stage in [*stages, count]],
+        "curve": _curve(result),
+        "start": min(START, count),
+    }
+
+
+def _stage(drawn: Layered, whole: Layered) -> dict[str, Any]:
+    """The places of the parts that the first edges touch; y grows downwards, as in SVG."""
+    found = places(drawn)
+    lookup = {part: i for i, part in enumerate(whole.parts)}
+    return {
+        "edges": len(drawn.edge),
+        "part": [lookup[part] for part in drawn.parts],
+        "xy": _pixels(np.stack([found.x, found.y], 1)),
+        "paths": [_path(curve) for curve in found.curves],
+        "links": [_path(curve) for curve in found.links],
+        "ends": [[lookup[drawn.parts[i]] for i in link] for link in drawn.links],
+        "box": _box(found),
+    }
+
+
+def _size(part: Part) -> list[int]:
+    return np.rint(UNIT * (width(part.kind), TALL)).astype(int).tolist()
+
+
+def _box(found: Places) -> list[int]:
+    """Left, top, width and height of a picture with all of the lines in it; never tiny."""
+    points = np.concatenate([np.stack([found.x, found.y], 1), *found.curves, *found.links])
+    low, high = points.min(0) - (1.8, 0.5), points.max(0) + (0.8, 0.5)
+    spare = np.maximum((10, 9) - (high - low), 0) / 2
+    low, high = low - spare, high + spare
+    corner, opposite = _pixels(np.array([[low[0], high[1]], [high[0], low[1]]]))
+    return [*corner, opposite[0] - corner[0], opposite[1] - corner[1]]
+
+
+def _path(points: np.ndarray) -> str:
+    start, *rest = (f"{x},{y}" for x, y in _pixels(points))
+    return f"M{start}C{' '.join(rest)}"
+
+
+def _pixels(points: np.ndarray) -> list[list[int]]:
+    return np.rint(points * UNIT * (1, -1)).astype(int).tolist()
+
+
+def _curve(result: Result) -> dict[str, list]:
+    """Faithfulness with its interval, and random sets: lowest, mean, highest."""
+    arrays = result.arrays
+    found = {part: _numbers(arrays[f"faithfulness_{part}"]) for part in ("value", "low", "high")}
+    random = np.asarray(arrays["random"])
+    drawn = [random.min(1), random.mean(1), random.max(1)] if random.size else []
+    return {"sizes": arrays["sizes"].tolist(), "random": [_numbers(r) for r in drawn]} | found
+
+
+def _numbers(values: np.ndarray) -> list[float | None]:
+    """As few digits as the array's precision needs, and None for what is not finite."""
+    return [float(str(value)) if np.isfinite(value) else None for value in np.asarray(values)]
