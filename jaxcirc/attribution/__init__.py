@@ -10,6 +10,7 @@ from .atpstar import Star as Star
 from .atpstar import atp_star as atp_star
 from .edge import VanishingGradient as VanishingGradient
 from .edge import edges as edges
+from .edge_qk import edges_qk as edges_qk
 from .flow import flow as flow
 from .gradient import Scores as Scores
 from .gradient import nodes as nodes

@@ -13,6 +13,7 @@ from ._edge_evaluate import EdgeCurve as EdgeCurve
 from ._edge_evaluate import circuit_values as circuit_values
 from ._edge_evaluate import edge_curve as edge_curve
 from ._edge_evaluate import edge_ends as edge_ends
+from ._edge_evaluate import minimality as minimality
 from ._evaluate import Curve as Curve
 from ._evaluate import ablated_values as ablated_values
 from ._evaluate import all_nodes as all_nodes

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float
 
 from .. import patching
-from ..attribution import edges, flow
+from ..attribution import edges, edges_qk, flow
 from ..taps import Wiring
 from ..tasks import Metric, Prompts, kl, logit_difference, sign
 from ._acdc import acdc_scores
@@ -40,6 +40,10 @@ def _eap(along: str, **fixed: Any) -> Method:
         return _helpful(edges(model, prompts, metric, wiring=wiring, **settings), metric)
 
     return method
+
+
+def _eap_qk(model, prompts: Prompts, *, metric: Metric, wiring: Wiring, **options: Any):
+    return _helpful(edges_qk(model, prompts, metric, wiring=wiring, **options), metric)
 
 
 def _exact(model, prompts: Prompts, *, metric: Metric, wiring: Wiring, **options: Any):
@@ -91,6 +95,7 @@ def _acdc(
 
 METHODS: dict[str, Method] = {
     "eap": _eap("point"),
+    "eap-qk": _eap_qk,
     "eap-ig": _eap("inputs"),
     "eap-ig-activations": _eap("activations"),
     "clean-corrupted": _eap("ends"),

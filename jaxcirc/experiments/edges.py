@@ -4,6 +4,7 @@ On SmolLM2-135M with 32 prompts and EAP-IG: about two minutes on two cores. Expe
 70,651 edges before most of the behaviour is explained, and a random baseline at 0.
 """
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -48,7 +49,9 @@ def discover_edges(
     with clock() as seconds:
         scores = circuits.score(model, prompts, method, measure, wiring=wiring)
         order = np.argsort(-scores.importance, kind="stable").astype(np.int32)
-        kept = np.stack([*_nested(order, sizes), *_drawn(wiring, sizes, draws, seed)])
+        nested = _nested(order, sizes)
+        drawn = _drawn(wiring, sizes, draws, seed)
+        kept = np.stack([*nested, *(~circuit for circuit in nested), *drawn])
         ends = np.stack([np.ones_like(kept[0]), np.zeros_like(kept[0])])
 
         def tell(done: int, total: int) -> None:
@@ -60,20 +63,24 @@ def discover_edges(
         )
     full, empty, values = values[0], values[1], values[2:]
     clusters, n = np.asarray(prompts.templates), len(sizes)
-    curve = [recovered(row, empty, full, clusters) for row in values[:n]]
-    random = (values[n:].mean(axis=1) - empty.mean()) / (full.mean() - empty.mean())
+    curves = {
+        "faithfulness": [recovered(row, empty, full, clusters) for row in values[:n]],
+        "complement": [recovered(row, empty, full, clusters) for row in values[n : 2 * n]],
+    }
+    random = (values[2 * n :].mean(axis=1) - empty.mean()) / (full.mean() - empty.mean())
     arrays: dict[str, np.ndarray] = {
         "importance": scores.importance.astype(np.float32),
         "order": order,
         "sizes": np.asarray(sizes, np.int32),
         "random": random.reshape(n, draws).astype(np.float32),
     }
-    for part in ("value", "low", "high"):
+    for (name, curve), part in itertools.product(curves.items(), ("value", "low", "high")):
         found = [getattr(interval, part) for interval in curve]
-        arrays[f"faithfulness_{part}"] = np.asarray(found, np.float32)
+        arrays[f"{name}_{part}"] = np.asarray(found, np.float32)
     axes = {name: ("size", "draw")[: array.ndim] for name, array in arrays.items()}
     numbers = {"clean": interval(full, clusters), "corrupt": interval(empty, clusters)}
-    numbers |= {f"faithfulness_{size}": f for size, f in zip(sizes, curve, strict=True)}
+    for name, curve in curves.items():
+        numbers |= {f"{name}_{size}": f for size, f in zip(sizes, curve, strict=True)}
     settings = {"method": method, "metric": metric, "value": value, "draws": draws, "seed": seed}
     return Result(
         kind="discover_edges",

@@ -19,6 +19,7 @@ from ._result import Result, Row, finite
 
 METHODS_RANKED = (
     "eap",
+    "eap-qk",
     "eap-ig",
     "eap-ig-activations",
     "clean-corrupted",

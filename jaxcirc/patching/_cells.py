@@ -44,12 +44,14 @@ def cell_of(node: Node | Cell, model) -> Cell:
     site = layered(node.site)
     model.check(site)
     layer = layers_of(model, [node.layer])[0]
-    axis = head_axis(site)
-    if axis is None or node.index is None:
-        return Cell(site, layer, ())
-    if not 0 <= node.index < model.axis_size(axis):
-        raise ValueError(f"{node}: {site!r} has {model.axis_size(axis)} along {axis} (from 0)")
-    return Cell(site, layer, ((axis, node.index),))
+    axis, choice = head_axis(site), []
+    if axis is not None and node.index is not None:
+        if not 0 <= node.index < model.axis_size(axis):
+            raise ValueError(f"{node}: {site!r} has {model.axis_size(axis)} along {axis} (from 0)")
+        choice.append((axis, node.index))
+    if node.pos is not None:
+        choice.append(("dest" if "dest" in AXES[site] else "pos", node.pos))
+    return Cell(site, layer, tuple(choice))
 
 
 def layered(name: str) -> str:

@@ -48,19 +48,23 @@ class Case:
     symbols: tuple[tuple[Any, ...], tuple[Any, ...]] = ((), ())
     metric: Metric = logit_difference
 
-    def prompts(self, n: int = 64, seed: int = 0) -> Prompts:
+    def prompts(self, n: int = 64, seed: int = 0, length: int | None = None) -> Prompts:
         """n pairs of the task, scored at the last position, with one answer and one wrong each.
 
         The corrupt prompt is another input with another answer, which is the wrong token. Of a
         numerical program logit 0 is the number and logit 1 is always 0: the answer is 0 where the
         clean prompt's number is the larger one, else 1.
 
-        Raises `ValueError` for n < 1, or more pairs than there are.
+        `length`: how many symbols a compiled program gets (default: as many as it takes).
+
+        Raises `ValueError` for n < 1, more pairs than there are, or a length that does not fit.
 
         >>> zoo.load("reverse").prompts(8).clean                    # Int[8 pos]
         """
         if self.name in PROGRAMS:
-            return pairs(PROGRAMS[self.name], *self.symbols, n, seed, self.name)
+            return pairs(PROGRAMS[self.name], *self.symbols, n, seed, self.name, length)
+        if length is not None:
+            raise ValueError(f"{self.name} is no compiled program: leave out length={length}")
         return _drawn(CAUSAL[self.name], n, seed, self.name)
 
 

@@ -32,11 +32,14 @@ class Program:
     distinct: bool = False
     numerical: bool = False
 
-    def inputs(self) -> list[tuple]:
-        """Every input of full length."""
+    def inputs(self, length: int | None = None) -> list[tuple]:
+        """Every input of a length (default: the longest that the program takes)."""
+        length = self.length if length is None else length
+        if not 1 <= length <= self.length:
+            raise ValueError(f"length={length}: this program takes 1..{self.length} symbols")
         if self.distinct:
-            return list(itertools.permutations(self.symbols, self.length))
-        return list(itertools.product(self.symbols, repeat=self.length))
+            return list(itertools.permutations(self.symbols, length))
+        return list(itertools.product(self.symbols, repeat=length))
 
 
 def _balanced(x: Sequence[str]) -> bool:
@@ -90,7 +93,13 @@ def encode(inputs: Sequence[tuple], tokens: Sequence[Any]) -> np.ndarray:
 
 
 def pairs(
-    program: Program, tokens: Sequence[Any], outputs: Sequence[Any], n: int, seed: int, name: str
+    program: Program,
+    tokens: Sequence[Any],
+    outputs: Sequence[Any],
+    n: int,
+    seed: int,
+    name: str,
+    length: int | None = None,
 ) -> Prompts:
     """n different pairs of inputs with different answers, drawn evenly over the answers.
 
@@ -98,13 +107,14 @@ def pairs(
     numerical output is logit 0, and logit 1 is always 0: the answer is 0 where the number is larger
     than the corrupt prompt's, else 1, so the logit difference is the number, or minus it.
 
-    - `tokens`, `outputs`: symbols in the order of their ids.
+    - `tokens`, `outputs`: symbols in the order of their ids. `length`: of the inputs, without BOS
+      (default: the longest).
 
-    Raises `ValueError` for n < 1, or more pairs than there are.
+    Raises `ValueError` for n < 1, more pairs than there are, or a length that does not fit.
     """
     if n < 1:
         raise ValueError(f"n={n}: {name} needs at least one pair, n=64")
-    clean, corrupt = zip(*_draw(program, n, np.random.default_rng(seed), name), strict=True)
+    clean, corrupt = zip(*_draw(program, n, np.random.default_rng(seed), name, length), strict=True)
     right, wrong = ([program.answer(row) for row in rows] for rows in (clean, corrupt))
     if program.numerical:
         answers = np.asarray([a < b for a, b in zip(right, wrong, strict=True)], np.int32)
@@ -134,9 +144,9 @@ def prompts_of(clean, corrupt, answers, wrongs, name: str, bos: str = "always") 
     )
 
 
-def _draw(program: Program, n: int, rng: np.random.Generator, name: str) -> list:
+def _draw(program: Program, n: int, rng: np.random.Generator, name: str, length) -> list:
     classes: dict[Any, list[tuple]] = {}
-    for row in program.inputs():
+    for row in program.inputs(length):
         classes.setdefault(program.answer(row), []).append(row)
     groups, found, idle = list(classes.values()), {}, 0
     while len(found) < n and idle < PATIENCE:

@@ -159,6 +159,22 @@ def test_chosen_nodes_have_the_effects_of_the_sweep():
     np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
+def test_a_node_at_a_position_is_that_cell_of_the_sweep():
+    model, prompts = tiny("grouped"), pairs(first=4)
+    nodes = [Node("z", 1, 3, pos=5), Node("resid_mid", 2, pos=6), Node("pattern", 1, 0, pos=5)]
+    found = patching.patch(model, prompts, nodes).raw
+    np.testing.assert_allclose(found[:2], by_hand(model, prompts, cells_at(5, 6))[:2], atol=2e-4)
+
+
+def cells_at(one, other):
+    head = ("head", 3), ("head", 0)
+    return [
+        Cell("z", 1, (head[0], ("pos", one))),
+        Cell("resid_mid", 2, (("pos", other),)),
+        Cell("pattern", 1, (head[1], ("dest", one))),
+    ]
+
+
 def test_a_span_is_the_same_as_its_position():
     model, prompts = tiny("grouped"), pairs(first=4)
     span = patching.sweep(model, prompts, "resid_mid", pos="changed").raw
