@@ -4,8 +4,8 @@
     uv run python benchmarks/edges.py         # about 10 minutes on two quiet cores
 
 EAP and EAP-IG with 5 steps on a random model of GPT-2 small's shape, all 32,491 edges, 32 pairs of
-16 tokens: pairs that differ at one token (the second subject of an IOI prompt), and pairs that
-differ at every token but the first, where no prefix can be shared. The peer runs EAP-IG's own
+16 tokens: pairs that differ at one token (the second subject of an IOI prompt), and for EAP pairs
+that differ at every token but the first, where no prefix can be shared. The peer runs EAP-IG's own
 functions with the same weights, at its best of three thread settings; the contestants alternate;
 compile time is apart; a machine that others use voids the run. Exits non-zero when a score is less
 than 4 times as fast, takes more than half the memory, or differs by more than 1e-4 of the largest.
@@ -31,7 +31,7 @@ from _protocol import (
     warm_up,
 )
 from patching import MATMULS, SHAPE, gpt2_shaped, weights_of
-from peers._memory import peak
+from peers._memory import peak, resident
 
 from jaxcirc import attribution
 from jaxcirc.taps import KINDS, Wiring
@@ -39,7 +39,7 @@ from jaxcirc.tasks import Prompts
 
 WORKER = "benchmarks/peers/eap_ig_edges.py"
 PYTHON = ROOT / ".peers/transformer_lens/bin/python"
-PAIRS, LENGTH, STEPS, ROUNDS, GOAL, MEMORY, AGREE = 32, 16, 5, 3, 4.0, 0.5, 1e-4
+PAIRS, LENGTH, STEPS, ROUNDS, GOAL, MEMORY, AGREE = 32, 16, 5, 2, 4.0, 0.5, 1e-4
 CHANGED = {"one token": range(10, 11), "all but the first": range(1, LENGTH)}
 METHODS = {"eap": {}, "eap_ig": {"steps": STEPS}}
 
@@ -52,11 +52,12 @@ def main() -> None:
     missed = 0
     with contextlib.ExitStack() as stack:
         peer = best_peer(stack, weights_of(stack, model))
+        before = resident()
         for words, columns in CHANGED.items():
             prompts = pairs(columns)
             hand_over(peer, prompts)
-            for method in METHODS:
-                missed += not compare(model, prompts, peer, method, words, rate)
+            for method in METHODS if words == "one token" else ("eap",):
+                missed += not compare(model, prompts, peer, method, words, rate, before)
     sys.exit(int(missed > 0))
 
 
@@ -93,7 +94,7 @@ def best_peer(stack: contextlib.ExitStack, weights) -> Peer:
     for setting in settings():
         peer = peers[setting.name] = stack.enter_context(Peer(WORKER, setting, PYTHON))
         peer.ask("load", weights=str(weights), shape=SHAPE | {"d_vocab": 50257, "n_ctx": 64})
-        hand_over(peer, pairs(CHANGED["one token"]))
+        hand_over(peer, pairs(CHANGED["one token"]).take(range(8)))
     runs = {name: peer.runner("eap") for name, peer in peers.items()}
     warm_up(runs)
     best = best_of(runs)
@@ -104,8 +105,9 @@ def best_peer(stack: contextlib.ExitStack, weights) -> Peer:
     return peers[best]
 
 
-def compare(model, prompts: Prompts, peer: Peer, method: str, words: str, rate: float) -> bool:
-    """Both scores, agreeing and alternating; whether ours meet the goals."""
+def compare(model, prompts, peer: Peer, method: str, words: str, rate: float, before: int) -> bool:
+    """Both scores, agreeing and alternating; whether ours meet the goals. `before`: bytes resident
+    when only the model was there."""
     options = METHODS[method]
     along = "inputs" if options else "point"
 
@@ -116,7 +118,7 @@ def compare(model, prompts: Prompts, peer: Peer, method: str, words: str, rate: 
     score()
     first = time.perf_counter() - start
     warm_up({"jaxcirc": timed(score)})
-    with peak() as memory:
+    with peak(before) as memory:
         ours = score().mean(axis=0)
     reply = peer.ask(method, **options)
     error = relative(ours, np.asarray(reply["scores"]))

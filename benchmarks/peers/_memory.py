@@ -1,4 +1,4 @@
-"""Peak memory of a call: by how much resident memory rose at most. Linux; standard library."""
+"""Peak memory of a call, above what was resident before anything ran. Linux; standard library."""
 
 import contextlib
 from pathlib import Path
@@ -11,11 +11,15 @@ def _kilobytes(name: str) -> int:
     raise OSError(f"/proc/self/status has no {name}")
 
 
+def resident() -> int:
+    """Bytes resident now."""
+    return 1024 * _kilobytes("VmRSS")
+
+
 @contextlib.contextmanager
-def peak():
-    """Fills in "peak", in bytes; the kernel's own high-water mark, reset at the start."""
+def peak(before: int):
+    """Fills in "peak": the kernel's high-water mark of the call, less `before`, in bytes."""
     found = {}
     Path("/proc/self/clear_refs").write_text("5")
-    before = _kilobytes("VmRSS")
     yield found
-    found["peak"] = 1024 * (_kilobytes("VmHWM") - before)
+    found["peak"] = 1024 * _kilobytes("VmHWM") - before

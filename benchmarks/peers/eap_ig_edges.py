@@ -18,7 +18,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / ".peers/eap_ig/src"))
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-from _memory import peak  # noqa: E402
+from _memory import peak, resident  # noqa: E402
 
 zeros = torch.zeros
 
@@ -41,8 +41,12 @@ class Worker:
         for name, value in np.load(weights).items():
             state[name] = torch.tensor(value)
         self.model.load_state_dict(state)
+        # Gradients of activations need one parameter before them; those of all the others, which
+        # the reference computes too unless it is told not to, would only slow it down.
         for parameter in self.model.parameters():
-            parameter.requires_grad_(False)
+            parameter.requires_grad_(parameter is self.model.embed.W_E)
+        del state
+        self.before = resident()
         return {}
 
     def prompts(self, clean, corrupt, answer, wrong) -> dict:
@@ -73,7 +77,7 @@ class Worker:
 
         graph = Graph.from_model(self.model)
         start = time.perf_counter()
-        with peak() as memory:
+        with peak(self.before) as memory:
             found = getattr(attribute, function)(
                 self.model, graph, self.batch, self.metric, quiet=True, **options
             )

@@ -5,6 +5,7 @@
 set -eu
 cd "$(dirname "$0")/../.."
 sh benchmarks/peers/make_transformer_lens.sh
+.peers/transformer_lens/bin/python -m pip install --quiet matplotlib==3.10.8
 source=.peers/eap_ig
 [ -d "$source" ] || git clone --quiet "${EAP_IG:-https://github.com/hannamw/EAP-IG}" "$source"
 git -C "$source" checkout --quiet 795f560

@@ -69,7 +69,8 @@ def _masks(level: str, n_kept: int | None = None) -> Method:
         few = prompts.take(range(min(FEW, len(prompts))))
         budget = None if n_kept is None else min(n_kept, wiring.n_edges)
         settings: Any = {"level": level, "budget": budget, **options}
-        return learn_masks(model, few, kl, wiring=wiring, **settings).logit
+        logit = learn_masks(model, few, kl, wiring=wiring, **settings).logit
+        return logit - logit.min()  # sizes: what is dropped first counts least
 
     return method
 

@@ -87,7 +87,7 @@ def _greedy(wiring: Wiring, value: Float[np.ndarray, "edge"], n: int, least: flo
 def _members(wiring: Wiring) -> Bool[np.ndarray, "edge source"]:
     """Which components the reader of each edge belongs to: a key/value head feeds its group."""
     group = wiring.n_heads // wiring.n_kv_heads
-    members = np.zeros((wiring.n_edges, wiring.n_sources), bool)
+    members: np.ndarray = np.zeros((wiring.n_edges, wiring.n_sources), bool)
     base = wiring.first + wiring.layer * wiring.width
     for kind, per in (("q", 1), ("k", group), ("v", group)):
         rows = np.flatnonzero(wiring.kind == KINDS.index(kind))
@@ -119,7 +119,7 @@ def pruned(graph: Graph) -> Graph:
     while True:
         has_out = np.zeros(wiring.n_sources, bool)
         has_out[wiring.source[kept]] = True
-        has_in = members[kept].any(axis=0)
+        has_in = np.any(members[kept], axis=0)
         has_in[: wiring.first] = True
         alive = kept & has_in[wiring.source] & (to_logits | members[:, has_out].any(axis=1))
         if (alive == kept).all():

@@ -12,7 +12,7 @@ from ._show import bars, console, number, write
 from ._source import Source, Word, prompts_of
 
 COLUMNS = {
-    "method": ("method", "CPR", "CMD", "rank", "recall", "seconds", "compiling", "GB"),
+    "method": ("method", "CPR", "CMD", "rank", "recall", "seconds", "GB"),
     "agreement": ("methods", "jaccard"),
     "exact": ("edge", "importance"),
 }

@@ -1,12 +1,14 @@
 """Experiments: each runs the whole of a question and returns a `Result`."""
 
+from ._atlas import atlas as atlas
 from ._claim import Claim as Claim
 from ._clock import clock as clock
+from ._leaderboard import METHODS_RANKED as METHODS_RANKED
+from ._leaderboard import leaderboard as leaderboard
 from ._result import Result as Result
 from ._result import Row as Row
 from ._result import facts_of as facts_of
 from ._result import load_result as load_result
-from .atlas import atlas as atlas
 from .attribution import compare_attribution as compare_attribution
 from .compare import METHODS_COMPARED as METHODS_COMPARED
 from .compare import compare_methods as compare_methods
@@ -15,8 +17,6 @@ from .discover import discover_task as discover_task
 from .discover import head_lens as head_lens
 from .edges import EDGE_SIZES as EDGE_SIZES
 from .edges import discover_edges as discover_edges
-from .leaderboard import METHODS_RANKED as METHODS_RANKED
-from .leaderboard import leaderboard as leaderboard
 from .lens import LensReport as LensReport
 from .lens import lens_text as lens_text
 from .overlap import OverlapReport as OverlapReport

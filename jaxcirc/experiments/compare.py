@@ -157,26 +157,30 @@ def _row(
     truth: np.ndarray | None,
 ) -> Row:
     edges, weights = drawn
-    estimate = np.abs(scores.importance[edges])
+    estimate = scores.sign * scores.raw[:, edges]
+    if len(estimate) != len(exact):  # one number an edge, whatever the prompts
+        estimate = np.broadcast_to(estimate.mean(axis=0), exact.shape)
 
-    def rank(mean: np.ndarray) -> float:
-        return weighted_rank(estimate, np.abs(mean), weights)
+    def rank(guess: np.ndarray, truth: np.ndarray) -> float:
+        return weighted_rank(np.abs(guess), np.abs(truth), weights)
 
-    def recall(mean: np.ndarray) -> float:
-        best, guessed = (np.argsort(-np.abs(x))[:TOP] for x in (mean, estimate))
+    def recall(guess: np.ndarray, truth: np.ndarray) -> float:
+        best, guessed = (np.argsort(-np.abs(x))[:TOP] for x in (truth, guess))
         return len(set(best) & set(guessed)) / TOP
+
+    both, labels = [estimate, exact], [clusters] * 2
 
     found = {
         "CPR": curves[0].area,
         "CMD": curves[1].area,
-        "rank": interval_of(rank, [exact], [clusters]),
-        "recall": interval_of(recall, [exact], [clusters]),
+        "rank": interval_of(rank, both, labels),
+        "recall": interval_of(recall, both, labels),
     }
     row: Row = {"section": "method", "method": name}
     for label, at in found.items():
         row |= {label: at.value, f"{label} low": at.low, f"{label} high": at.high}
     if truth is not None:
-        row["AUROC"] = circuits.auroc(np.abs(scores.importance), truth)
+        row |= {"AUROC": circuits.auroc(np.abs(scores.importance), truth)}
     return row | {
         "seconds": spent["run"],
         "compiling": spent["compile"],

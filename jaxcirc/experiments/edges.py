@@ -47,21 +47,18 @@ def discover_edges(
     wiring, measure = Wiring.of(model), METRICS[metric]
     sizes = tuple(size for size in sizes if size <= wiring.n_edges) or (wiring.n_edges,)
     with clock() as seconds:
+        full, empty = circuits.edge_ends(model, prompts, wiring, measure, value=value)
         scores = circuits.score(model, prompts, method, measure, wiring=wiring)
         order = np.argsort(-scores.importance, kind="stable").astype(np.int32)
         nested = _nested(order, sizes)
         drawn = _drawn(wiring, sizes, draws, seed)
         kept = np.stack([*nested, *(~circuit for circuit in nested), *drawn])
-        ends = np.stack([np.ones_like(kept[0]), np.zeros_like(kept[0])])
 
         def tell(done: int, total: int) -> None:
             if progress is not None:
                 progress("faithfulness", done, total)
 
-        values = circuits.circuit_values(
-            model, prompts, np.concatenate([ends, kept]), measure, value=value, progress=tell
-        )
-    full, empty, values = values[0], values[1], values[2:]
+        values = circuits.circuit_values(model, prompts, kept, measure, value=value, progress=tell)
     clusters, n = np.asarray(prompts.templates), len(sizes)
     curves = {
         "faithfulness": [recovered(row, empty, full, clusters) for row in values[:n]],

@@ -157,7 +157,7 @@ def _picks(wiring: Wiring, chosen: Int[np.ndarray, "edge"]) -> Iterator[_Picks]:
 
             kinds = filled(wiring.kind, nothing)
             columns = filled(wiring.source, 0), kinds, filled(wiring.index, 0)
-            yield _Picks(at, (np.int32(layer), *columns))
+            yield _Picks(at, (np.asarray(layer, np.int32), *columns))
 
 
 @partial(jax.jit, static_argnames=("wiring", "metrics"))

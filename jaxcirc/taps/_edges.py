@@ -9,6 +9,7 @@ computes each block again. May import the run.
 """
 
 from functools import partial
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -76,7 +77,8 @@ def run_edges(
     """
     x, begin, time = _begin(model, cone, wiring, other)
     drop = _ordered(drop, wiring, x.dtype)
-    x, diff = _stack(model, wiring, x, begin, drop, _own(wiring, other), time)
+    ends: Any = _stack(model, wiring, x, begin, drop, _own(wiring, other), time)
+    x, diff = ends
     return _logits(model, x, diff, drop, everywhere)
 
 
@@ -147,7 +149,8 @@ def _ordered(drop: Wires, wiring: Wiring, dtype) -> Wires:
         behind = (1,) * (weights.ndim - valid.ndim)
         return jnp.where(valid.reshape(valid.shape + behind), weights, 0)
 
-    return Wires(*map(of, KINDS))
+    q, k, v, mlp, logits = (of(kind) for kind in KINDS)
+    return Wires(q, k, v, mlp, logits)
 
 
 def _read(weights: Float[Array, "source reader *pos"], diff: Writes) -> Array:
@@ -204,8 +207,13 @@ def _block(model, wiring: Wiring, time: Timeline, layer, x, diff, drop: Wires, o
     return x, tap.diff, jnp.concatenate(tap.own)
 
 
-def _by_layer(drop: Wires) -> tuple[Array, ...]:
+def _by_layer(drop: Wires) -> tuple[Array, Array, Array, Array]:
     return drop.q, drop.k, drop.v, drop.mlp
+
+
+def _of_layer(weights: tuple[Array, Array, Array, Array]) -> Wires:
+    """One layer's weights, of which none are for the logits."""
+    return Wires(*weights, jnp.zeros(0))
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(1,))
@@ -227,7 +235,7 @@ def _forward(model, wiring: Wiring, x, begin, drop: Wires, other, time: Timeline
 
 def _step(model, wiring: Wiring, time: Timeline, carry, step) -> tuple[Resid, Writes]:
     (x, diff), (layer, weights, others) = carry, step
-    return _block(model, wiring, time, layer, x, diff, Wires(*weights, None), others)[:2]
+    return _block(model, wiring, time, layer, x, diff, _of_layer(weights), others)[:2]
 
 
 def _stack_fwd(model, wiring: Wiring, x, begin, drop, other, time):
@@ -243,7 +251,7 @@ def _stack_bwd(wiring: Wiring, kept, slopes):
         (slope, on_diff), (layer, weights, others, x) = carry, step
 
         def block(x, diff, weights, others):
-            found = _block(model, wiring, time, layer, x, diff, Wires(*weights, None), others)
+            found = _block(model, wiring, time, layer, x, diff, _of_layer(weights), others)
             return found[0], found[2]
 
         _, pull = jax.vjp(block, x, diff, weights, others)
@@ -254,7 +262,8 @@ def _stack_bwd(wiring: Wiring, kept, slopes):
 
     steps = (jnp.arange(wiring.n_layers), _by_layer(drop), other, before)
     (slope, on_diff), (on_drop, on_other) = lax.scan(body, slopes, steps, reverse=True)
-    on_drop = Wires(*on_drop, jnp.zeros_like(drop.logits))
+    q, k, v, mlp = on_drop
+    on_drop = Wires(q, k, v, mlp, jnp.zeros_like(drop.logits))
     return None, slope, on_diff[: wiring.first], on_drop, on_other, None
 
 

@@ -1,8 +1,10 @@
 """Edges into queries and keys with the softmax exact."""
 
+import dataclasses
+
+import jax
 import numpy as np
-import pytest
-from cases import pairs, tiny
+from cases import close, pairs, tiny
 
 from jaxcirc import attribution, patching
 from jaxcirc.taps import Wiring
@@ -21,13 +23,11 @@ def test_edges_into_the_last_attention_are_exact():
     np.testing.assert_array_equal(found[:, wiring.kind >= 2], plain[:, wiring.kind >= 2])
 
 
-@pytest.mark.parametrize("name", ["grouped", "gemma"])
-def test_small_moves_give_the_first_order(name):
-    """Where queries and keys move little, both agree."""
-    model, prompts = tiny(name), pairs(first=4)
-    wiring = Wiring.of(model)
-    plain, fixed = attribution.edges(model, prompts), attribution.edges_qk(model, prompts)
-    rows = wiring.kind < 2
-    small = rows & (np.abs(plain).max(axis=0) < 0.01) & (np.abs(plain).max(axis=0) > 1e-4)
-    assert small.sum() > 3
-    assert np.corrcoef(plain[:, small].ravel(), fixed[:, small].ravel())[0, 1] > 0.7
+def test_small_moves_give_the_first_order():
+    """Where the source differs by a little noise, softmax is straight."""
+    model, prompts = tiny("gemma"), pairs()
+    noise = 1e-3 * jax.random.normal(jax.random.key(0), (*prompts.clean.shape, 16))
+    prompts = dataclasses.replace(prompts, corrupt=prompts.clean, noise=noise)
+    rows = Wiring.of(model).kind < 2
+    plain = attribution.edges(model, prompts)[:, rows]
+    close(attribution.edges_qk(model, prompts)[:, rows], plain, 0.03)

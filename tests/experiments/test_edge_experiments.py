@@ -1,22 +1,20 @@
 """Experiments over edges: discovery, comparison, leaderboard, atlas, on small models."""
 
-import jax
 import numpy as np
 import pytest
-from cases import answered, pairs
 from scipy import stats
 
-from jaxcirc import experiments, patching, viz
-from jaxcirc.experiments import atlas as atlas_module
-from jaxcirc.experiments.atlas import read_atlas
+from jaxcirc import experiments, patching, viz, zoo
+from jaxcirc.experiments import _atlas, compare
+from jaxcirc.experiments._atlas import read_atlas
 from jaxcirc.experiments.compare import draw_edges, weighted_rank
-from jaxcirc.models import toy
 
 
 @pytest.fixture(scope="module")
 def case():
-    model = toy(jax.random.key(2), n_layers=2, n_heads=2, n_kv_heads=1)
-    return model, answered(model, pairs(batch=6))
+    """A trained model that can do its task."""
+    known = zoo.load("induction")
+    return known.model, known.prompts(12)
 
 
 def test_discovery_traces_faithfulness_and_draws_the_graph(case, tmp_path):
@@ -27,14 +25,14 @@ def test_discovery_traces_faithfulness_and_draws_the_graph(case, tmp_path):
     assert found.arrays["random"].shape == (3, 3)
     assert {"faithfulness_10", "complement_10", "clean"} <= set(found.numbers)
     assert (np.diff(found.arrays["importance"][found.arrays["order"]]) <= 0).all()
-    assert np.corrcoef(found.arrays["importance"], exact.importance.mean(axis=0))[0, 1] > 0.3
+    assert np.corrcoef(found.arrays["importance"], exact.importance.mean(axis=0))[0, 1] > 0.2
     written = {path.name for path in viz.write(found, tmp_path)}
     assert {"edges.png", "circuit.html", "result.json"} <= written
     assert experiments.load_result(tmp_path).table == list(found.table)
 
 
-def test_comparison_judges_methods_alike(case, tmp_path):
-    model, prompts = case
+def test_comparison_judges_methods_alike(case, tmp_path, monkeypatch):
+    monkeypatch.setattr(compare, "TOP", 8)  # few edges of this model do anything
 
     def oracle(model, prompts, *, metric, wiring):
         every = np.arange(wiring.n_edges)
@@ -76,7 +74,7 @@ def test_the_leaderboard_ranks_the_exact_method_first():
 
 
 def test_an_atlas_goes_on_where_it_stopped(case, tmp_path, monkeypatch):
-    monkeypatch.setattr(atlas_module, "CHUNK", 16)
+    monkeypatch.setattr(_atlas, "CHUNK", 16)
     model, prompts = case
     part = experiments.atlas(model, prompts, tmp_path, share=0.4)
     n = part.facts["edges"]
