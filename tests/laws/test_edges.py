@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from cases import close, pairs, tiny
 
-from jaxcirc import attribution, patching
+from jaxcirc import attribution, load_model, patching
 from jaxcirc.taps import Node, Wiring, cone, edge_start, resume_edges, run_edges, writes
-from jaxcirc.tasks import kl, logit_difference
+from jaxcirc.tasks import ioi, kl, logit_difference
 
 NAMES = ("grouped", "parallel", "attention", "gemma")
 
@@ -112,6 +112,28 @@ def sums_of_edges(model, prompts, tolerance):
             for layer in range(wiring.n_layers)
         ]
         close(np.stack(into, axis=1), np.asarray(node.mlp_in), tolerance)
+
+
+def test_sums_of_edges_on_smollm2(smollm2):
+    model, tokenizer = smollm2
+    sums_of_edges(model, ioi(tokenizer, n=2), 1e-4)
+
+
+def test_sums_of_edges_on_gemma3():
+    try:
+        model, tokenizer = load_model("gemma3-270m")
+    except (ValueError, OSError) as error:
+        pytest.skip(str(error))
+    sums_of_edges(model, ioi(tokenizer, n=2), 1e-4)
+
+
+def test_averaged_slopes_on_smollm2_are_the_total_effect(smollm2):
+    model, tokenizer = smollm2
+    prompts = ioi(tokenizer, n=2)
+    scores = attribution.edges(model, prompts, along="inputs", steps=64, rule="midpoint")
+    ends = patching.patch(model, prompts, [Node("z", 0, 0)])
+    found = scores[:, Wiring.of(model).source == 0].sum(axis=1)
+    np.testing.assert_allclose(found, ends.source - ends.base, rtol=0.01)
 
 
 def test_the_engines_slope_is_that_of_finite_differences():
