@@ -16,7 +16,6 @@ import statistics
 import sys
 import time
 
-import jax.numpy as jnp
 import numpy as np
 from _protocol import (
     ROOT,
@@ -30,7 +29,7 @@ from _protocol import (
     timed,
     warm_up,
 )
-from patching import MATMULS, SHAPE, gpt2_shaped, weights_of
+from patching import MATMULS, SHAPE, gpt2_shaped, random_pairs, weights_of
 from peers._memory import peak, resident
 
 from jaxcirc import attribution
@@ -54,32 +53,11 @@ def main() -> None:
         peer = best_peer(stack, weights_of(stack, model))
         before = resident()
         for words, columns in CHANGED.items():
-            prompts = pairs(columns)
+            prompts = random_pairs(PAIRS, LENGTH, columns)
             hand_over(peer, prompts)
             for method in METHODS if words == "one token" else ("eap",):
                 missed += not compare(model, prompts, peer, method, words, rate, before)
     sys.exit(int(missed > 0))
-
-
-def pairs(columns: range) -> Prompts:
-    """Random pairs that differ at some columns."""
-    rng = np.random.default_rng(0)
-    clean = rng.integers(0, 50257, (PAIRS, LENGTH))
-    corrupt = clean.copy()
-    corrupt[:, list(columns)] = rng.integers(0, 50257, (PAIRS, len(columns)))
-    answers, wrongs = (jnp.asarray(rng.integers(0, 50257, (PAIRS, 1))) for _ in range(2))
-    one = jnp.ones((PAIRS, 1))
-    return Prompts(
-        clean=jnp.asarray(clean),
-        corrupt=jnp.asarray(corrupt),
-        mask=jnp.ones(clean.shape, bool),
-        answers=answers,
-        answer_weights=one,
-        wrongs=wrongs,
-        wrong_weights=one,
-        spans={},
-        templates=jnp.arange(PAIRS),
-    )
 
 
 def hand_over(peer: Peer, prompts: Prompts) -> None:
@@ -94,7 +72,7 @@ def best_peer(stack: contextlib.ExitStack, weights) -> Peer:
     for setting in settings():
         peer = peers[setting.name] = stack.enter_context(Peer(WORKER, setting, PYTHON))
         peer.ask("load", weights=str(weights), shape=SHAPE | {"d_vocab": 50257, "n_ctx": 64})
-        hand_over(peer, pairs(CHANGED["one token"]).take(range(8)))
+        hand_over(peer, random_pairs(8, LENGTH, CHANGED["one token"]))
     runs = {name: peer.runner("eap") for name, peer in peers.items()}
     warm_up(runs)
     best = best_of(runs)

@@ -47,7 +47,7 @@ SWEEPS = {"resid": ("resid_pre", ("pos",)), "heads": ("z", ("head",))}
 
 def main() -> None:
     check_load()
-    model, prompts = gpt2_shaped(), random_pairs()
+    model, prompts = gpt2_shaped(), random_pairs(PAIRS, LENGTH, range(CHANGED, CHANGED + 1))
     rate = max(matmul_rate(MATMULS).values())
     print(f"matmul rate: {rate:.0f} GFLOP/s (best of the shapes used)")
     missed = 0
@@ -66,13 +66,14 @@ def gpt2_shaped():
     )
 
 
-def random_pairs() -> Prompts:
+def random_pairs(n: int, length: int, changed: range) -> Prompts:
+    """Random pairs of GPT-2's tokens that differ at some columns."""
     rng = np.random.default_rng(0)
-    clean = rng.integers(0, 50257, (PAIRS, LENGTH))
+    clean = rng.integers(0, 50257, (n, length))
     corrupt = clean.copy()
-    corrupt[:, CHANGED] = rng.integers(0, 50257, PAIRS)
-    answers, wrongs = (jnp.asarray(rng.integers(0, 50257, (PAIRS, 1))) for _ in range(2))
-    one = jnp.ones((PAIRS, 1))
+    corrupt[:, list(changed)] = rng.integers(0, 50257, (n, len(changed)))
+    answers, wrongs = (jnp.asarray(rng.integers(0, 50257, (n, 1))) for _ in range(2))
+    one = jnp.ones((n, 1))
     return Prompts(
         clean=jnp.asarray(clean),
         corrupt=jnp.asarray(corrupt),
@@ -82,7 +83,7 @@ def random_pairs() -> Prompts:
         wrongs=wrongs,
         wrong_weights=one,
         spans={},
-        templates=jnp.arange(PAIRS),
+        templates=jnp.arange(n),
     )
 
 

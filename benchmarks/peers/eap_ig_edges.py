@@ -7,10 +7,8 @@ The reference asks for a GPU by name and for strings; here "cuda" means the CPU,
 handed through. Imports torch, transformer_lens, eap and nothing of jaxcirc.
 """
 
-import json
 import sys
 import time
-import traceback
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +17,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / ".peers/eap_ig/src"))
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from _memory import peak, resident  # noqa: E402
+from _serve import serve  # noqa: E402
 
 zeros = torch.zeros
 
@@ -103,20 +102,5 @@ class _Named(str):
         return self.length
 
 
-def main() -> None:
-    worker, out = Worker(), sys.stdout
-    sys.stdout = sys.stderr  # progress bars and prints of libraries
-    for line in sys.stdin:
-        fields = json.loads(line)
-        command = fields.pop("command")
-        if command == "quit":
-            return
-        try:
-            reply = getattr(worker, command)(**fields)
-        except Exception:
-            reply = {"error": traceback.format_exc()}
-        print(json.dumps(reply), file=out, flush=True)
-
-
 if __name__ == "__main__":
-    main()
+    serve(Worker())

@@ -6,13 +6,11 @@ answer and wrong), `resid` and `heads` (a sweep, denoising; `layers` makes it a 
 warming up). Imports torch, transformer_lens and nothing of jaxcirc.
 """
 
-import json
-import sys
 import time
-import traceback
 
 import numpy as np
 import torch
+from _serve import serve
 
 
 class Worker:
@@ -59,20 +57,5 @@ class Worker:
         return self._sweep("get_act_patch_attn_head_out_all_pos", layers)
 
 
-def main() -> None:
-    worker, out = Worker(), sys.stdout
-    sys.stdout = sys.stderr  # progress bars and prints of libraries
-    for line in sys.stdin:
-        fields = json.loads(line)
-        command = fields.pop("command")
-        if command == "quit":
-            return
-        try:
-            reply = getattr(worker, command)(**fields)
-        except Exception:
-            reply = {"error": traceback.format_exc()}
-        print(json.dumps(reply), file=out, flush=True)
-
-
 if __name__ == "__main__":
-    main()
+    serve(Worker())

@@ -12,6 +12,8 @@ from ..tasks import Interval
 PICTURES = {
     "discover": "discover_picture",
     "discover_edges": "edge_circuit",
+    "compare": "compare_curves",
+    "leaderboard": "leaderboard_map",
     "patch": "patch_picture",
 }
 SITES = {"z": "head", "mlp_out": "MLP"}

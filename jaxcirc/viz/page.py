@@ -14,7 +14,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from ..experiments import Result
-from . import _reading, _table, circuit, circuits, figures, studies, style
+from . import _reading, _table, circuit, circuits, figures, methods, studies, style
 
 Draw = Callable[[Result], Figure]
 
@@ -34,6 +34,8 @@ FIGURES: dict[str, dict[str, Draw]] = {
         "directions": studies.patching_directions,
     },
     "compare_attribution": {"estimates": studies.attribution_scatter},
+    "compare": {"curves": methods.compare_curves},
+    "leaderboard": {"auroc": methods.leaderboard_map},
 }
 """What is drawn of a result, by its kind; other kinds get a page without figures."""
 

@@ -45,7 +45,7 @@ def test_comparison_judges_methods_alike(case, tmp_path, monkeypatch):
     assert rows["random"]["rank"] < rows["eap"]["rank"] < 1
     assert len([row for row in found.table if row["section"] == "agreement"]) == 3
     assert rows["eap"]["seconds"] > 0 and set(found.arrays) >= {"cpr_eap", "scores_oracle"}
-    viz.write(found, tmp_path)
+    assert tmp_path / "curves.png" in viz.write(found, tmp_path)
 
 
 def test_sampled_edges_stand_for_all():
@@ -64,13 +64,14 @@ def test_weighted_ranks_are_those_of_a_sample_written_out():
     assert weighted_rank(x, y, weights) == pytest.approx(whole, abs=1e-9)
 
 
-def test_the_leaderboard_ranks_the_exact_method_first():
+def test_the_leaderboard_ranks_the_exact_method_first(tmp_path):
     found = experiments.leaderboard(
         methods=("exact", "random", "eap"), cases=("induction", "reverse"), n=8
     )
     medians = [row for row in found.table if row["section"] == "median"]
     assert medians[0]["method"] == "exact" and medians[0]["AUROC"] == 1.0
     assert medians[-1]["method"] != "exact" and len(found.table) == 3 + 6
+    assert tmp_path / "auroc.png" in viz.write(found, tmp_path)
 
 
 def test_an_atlas_goes_on_where_it_stopped(case, tmp_path, monkeypatch):

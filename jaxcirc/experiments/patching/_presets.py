@@ -1,6 +1,7 @@
 """How much of the study to run: our default, and the paper's own sizes."""
 
 import dataclasses
+from typing import Any
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,49 +27,35 @@ class Sizes:
     expected: str = ""
 
 
+def _only(tasks: tuple[str, ...] = (), expected: str = "", **parts: int) -> Sizes:
+    """Some parts at a size, with their noise; one prompt for each of the others."""
+    sizes: dict[str, Any] = dict.fromkeys(("ioi", "facts"), 1) | parts
+    sizes |= {f"{part}_noise": size for part, size in sizes.items()}
+    return Sizes(**sizes, tasks=tasks, expected=expected)
+
+
 PRESETS: dict[str, dict[str, Sizes]] = {
     "default": {"": Sizes()},
     "smoke": {"": Sizes(6, 2, 6, 2, 4, 2, 2, (3,), ("greater_than",))},
     "paper": {
-        "gpt2": Sizes(
+        "gpt2": _only(
+            ("greater_than",),
+            "IOI, STR: probability finds 1 of 3 name movers and 1 of 2 negative heads",
             ioi=500,
-            ioi_noise=500,
-            facts=1,
-            facts_noise=1,
             others=500,
-            others_noise=500,
-            tasks=("greater_than",),
-            expected="IOI, STR: probability finds 1 of 3 name movers and 1 of 2 negative heads",
         ),
-        "gpt2-xl": Sizes(
-            ioi=1,
-            ioi_noise=1,
-            facts=145,
-            facts_noise=145,
-            tasks=(),
+        "gpt2-xl": _only(
             expected="facts: MLP peak near layer 16 under GN, 2-5 times the peak under STR;"
             " windows of 3, 5, 10: 1.40, 1.75, 1.59 times the summed single layers",
-        ),
-        "gpt-j-6b": Sizes(
-            ioi=1,
-            ioi_noise=1,
             facts=145,
-            facts_noise=145,
+        ),
+        "gpt-j-6b": _only(
+            ("arithmetic",),
+            "arithmetic: some peaks are stronger under STR",
+            facts=145,
             others=100,
-            others_noise=100,
-            tasks=("arithmetic",),
-            expected="arithmetic: some peaks are stronger under STR",
         ),
-        "attn-only-4l": Sizes(
-            ioi=1,
-            ioi_noise=1,
-            facts=1,
-            facts_noise=1,
-            others=500,
-            others_noise=500,
-            tasks=("docstring",),
-            expected="docstring: heads found under STR",
-        ),
+        "attn-only-4l": _only(("docstring",), "docstring: heads found under STR", others=500),
     },
 }
 """Sizes by preset and model; "" serves every model."""
