@@ -1,7 +1,10 @@
 """Shared fixtures, and a run that compiles quickly. `--beartype` checks every shape annotation."""
 
+import atexit
 import os
+import shutil
 import sys
+import tempfile
 
 import jax
 import pytest
@@ -15,6 +18,13 @@ flags = os.environ.get("XLA_FLAGS", "")
 if "backend_optimization_level" not in flags:
     os.environ["XLA_FLAGS"] = f"--xla_backend_optimization_level=0 {flags}"
 jax.config.update("jax_default_matmul_precision", "highest")
+
+# What one module has compiled, others take from here; a run begins with an empty folder.
+if "PYTEST_XDIST_WORKER" not in os.environ and "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="jaxcirc-tests-")
+    atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
+jax.config.update("jax_compilation_cache_dir", os.environ["JAX_COMPILATION_CACHE_DIR"])
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 
 
 def pytest_addoption(parser):

@@ -127,6 +127,7 @@ def test_sums_of_edges_on_gemma3():
     sums_of_edges(model, ioi(tokenizer, n=2), 1e-4)
 
 
+@pytest.mark.slow
 def test_averaged_slopes_on_smollm2_are_the_total_effect(smollm2):
     model, tokenizer = smollm2
     prompts = ioi(tokenizer, n=2)
