@@ -24,8 +24,8 @@ def compare_curves(result: Result) -> Figure:
     """
     _reading.expect(result, "compare", "compare_curves")
     figure = Figure(figsize=(13.5, 5), layout="constrained")
-    names = list(result.facts["methods"])
-    for axes, (kind, words) in zip(figure.subplots(1, 2), RANKED.items(), strict=True):
+    names, panels = list(result.facts["methods"]), figure.subplots(1, 2)
+    for axes, (kind, words) in zip(panels, RANKED.items(), strict=True):
         for i, name in enumerate(names):
             curve = result.arrays[f"{kind}_{name}"]
             colour, dashes = _look(i, name)
@@ -37,7 +37,7 @@ def compare_curves(result: Result) -> Figure:
         axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:.1%}")
         style.heading(axes, *words)
-    axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=8.5)
+    panels[-1].legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=8.5)
     return figure
 
 
