@@ -119,11 +119,9 @@ def test_sums_of_edges_on_smollm2(smollm2):
     sums_of_edges(model, ioi(tokenizer, n=2), 1e-4)
 
 
+@pytest.mark.gemma
 def test_sums_of_edges_on_gemma3():
-    try:
-        model, tokenizer = load_model("gemma3-270m")
-    except (ValueError, OSError) as error:
-        pytest.skip(str(error))
+    model, tokenizer = load_model("gemma3-270m")
     sums_of_edges(model, ioi(tokenizer, n=2), 1e-4)
 
 
