@@ -2,7 +2,7 @@
 
 AtP, AtP* (arXiv 2403.00745), RelP (arXiv 2508.21258) and integrated gradients against exact
 patching of every node, on IOI: rank correlation and recall of the exact top 20 by site, with the
-cost of each in forward passes. On SmolLM2-135M about six minutes on two cores. Expect the
+cost of each in forward passes. On SmolLM2-135M about four minutes on two cores. Expect the
 gradient to miss heads that saturate (16.0 on SmolLM2) and AtP* to find more of them.
 """
 
