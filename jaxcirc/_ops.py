@@ -1,4 +1,6 @@
-"""The one door to operations whose best form depends on where they run. Imports nothing of jaxcirc.
+"""The one door to operations whose best form depends on where they run: kernels, or plain XLA.
+
+Imports `jaxcirc_kernels` and nothing of jaxcirc.
 
 A mesh is in use inside `with jax.set_mesh(mesh)`. On one with an axis "dictionary" the features of
 a dictionary are shared out among the devices of that axis, and tokens among those of "data": what
@@ -6,10 +8,13 @@ needs all features of a token must then not be written plainly, or XLA brings al
 on every device (537 MB where 4,096 tokens have 16,384 features).
 """
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.sharding import PartitionSpec as P
+from jaxcirc_kernels import keep_largest
 from jaxtyping import Array, Bool, Float, Int
 
 DATA, DICTIONARY = "data", "dictionary"
@@ -24,6 +29,45 @@ def axis_size(axis: str) -> int:
 def is_sharded() -> bool:
     """Whether the mesh in use shares out features."""
     return axis_size(DICTIONARY) > 0
+
+
+def keep(
+    values: Float[Array, "*batch feature"],
+    k: int,
+    now: Int[Array, ""] | None = None,
+    weights: Float[Array, "feature"] | None = None,
+) -> Float[Array, "*batch feature"]:
+    """Values that are not negative, all but the k largest of each row set to 0; of equals the first
+    are kept. Slopes pass through what is kept.
+
+    By a sort of each row, on a TPU by counting: a sort there takes several times the values' own
+    memory and most of a step's time.
+
+    - `now`: so many of the k (annealing). `weights`: values compete as value * weight.
+
+    >>> keep(jnp.asarray([[3.0, 1.0, 2.0]]), 2)
+    Array([[3., 0., 2.]], dtype=float32)
+    """
+    if not jax.sharding.get_abstract_mesh().empty:
+        return _by_order(k, values, now, weights)
+    forms = {"tpu": partial(_by_count, k), "default": partial(_by_order, k)}
+    return lax.platform_dependent(values, now, weights, **forms)
+
+
+def _by_count(k: int, values: Array, now: Array | None, weights: Array | None) -> Array:
+    n = k if now is None else now
+    if weights is None:
+        return keep_largest(values, n)
+    return jnp.where(keep_largest(lax.stop_gradient(values * weights), n) != 0, values, 0.0)
+
+
+def _by_order(k: int, values: Array, now: Array | None, weights: Array | None) -> Array:
+    rank = lax.stop_gradient(values if weights is None else values * weights)
+    _, at = lax.top_k(rank, k)
+    chosen = jnp.take_along_axis(values, at, axis=-1)
+    if now is not None:
+        chosen = jnp.where(jnp.arange(k) < now, chosen, 0.0)
+    return jnp.put_along_axis(jnp.zeros_like(values), at, chosen, axis=-1, inplace=False)
 
 
 def among_largest(

@@ -1,8 +1,10 @@
 """Who may import whom: the table of the design, enforced on every import in the library."""
 
 import ast
+import sys
 from pathlib import Path
 
+import jaxcirc_kernels
 import pytest
 
 import jaxcirc
@@ -35,7 +37,12 @@ FILES = sorted(path for path in ROOT.rglob("*.py") if path != ROOT / "__init__.p
 
 def imported(path: Path) -> set[str]:
     """The modules of jaxcirc that a file imports, as dotted names behind `jaxcirc.`."""
-    package = ("jaxcirc", *path.relative_to(ROOT).parent.parts)
+    found = all_imported(path, ("jaxcirc", *path.relative_to(ROOT).parent.parts))
+    return {name.removeprefix("jaxcirc.") for name in found if name.split(".")[0] == "jaxcirc"}
+
+
+def all_imported(path: Path, package: tuple[str, ...]) -> set[str]:
+    """Everything that a file of a package imports, as dotted names."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
@@ -44,7 +51,7 @@ def imported(path: Path) -> set[str]:
             start = package[: len(package) - node.level + 1] if node.level else ()
             base = ".".join((*start, *filter(None, [node.module])))
             found |= {f"{base}.{alias.name}" for alias in node.names}
-    return {name.removeprefix("jaxcirc.") for name in found if name.split(".")[0] == "jaxcirc"}
+    return found
 
 
 def part_of(path: Path) -> str:
@@ -71,6 +78,15 @@ def test_tables_of_contents_hold_no_logic():
         for node in ast.parse(path.read_text()).body:
             is_docstring = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
             assert is_docstring or isinstance(node, ast.ImportFrom), path
+
+
+def test_kernels_import_no_more_than_jax_and_numpy_and_only_the_door_imports_them():
+    kernels = Path(jaxcirc_kernels.__file__).parent
+    for path in kernels.rglob("*.py"):
+        tops = {name.split(".")[0] for name in all_imported(path, (kernels.name,))}
+        assert tops - set(sys.stdlib_module_names) <= {"jax", "numpy", kernels.name}, path
+    users = {path.name for path in FILES if kernels.name in str(all_imported(path, ()))}
+    assert users == {"_ops.py"}
 
 
 def test_a_wrong_import_would_be_seen(tmp_path, monkeypatch):

@@ -24,7 +24,7 @@ class Save:
     tokens: int = 200_000
     """Tokens to save."""
     text: tuple[Path, ...] = ()
-    """Files or folders of text (default: text sampled from the model itself)."""
+    """Files or folders of text, or hub:OWNER/NAME (default: sampled from the model itself)."""
     context: int = 128
     """Tokens in a context."""
     batch: int = 2048

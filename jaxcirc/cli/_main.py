@@ -15,6 +15,7 @@ jaxcirc recovery                         dictionaries against a known truth, by 
 jaxcirc sae train                        a sparse autoencoder; run it again and it goes on
 jaxcirc acts save --out acts             activations on disk, for sae train --stored acts
 jaxcirc sae eval PATH --text DIR         a dictionary beside PCA and random directions
+jaxcirc sae table SUITE --text DIR       every dictionary of a suite, on texts apart
 jaxcirc sae page PATH --text DIR         a page of its features
 jaxcirc plan --device v5e-8              what training a dictionary needs, before there is a TPU
 jaxcirc parity smollm2-135m              logits against stored reference logits

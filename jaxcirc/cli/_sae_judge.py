@@ -24,19 +24,15 @@ from ._sections import print_sections
 from ._show import bars, console, write
 from ._source import Word
 
-SPREAD = 16
-"""Text is read until there are so many times the tokens wanted, which are then drawn from all of
-it: a document may be a book."""
-
 
 @dataclasses.dataclass(frozen=True)
 class Subject:
     """Which dictionary, on which model and text."""
 
     path: Word[Path]
-    """A dictionary's file or folder, in any format that is known."""
+    """A dictionary's file or folder in any known format, or a shipped one's name."""
     text: tuple[Path, ...] = ()
-    """Files or folders of text (default: text sampled from the model itself)."""
+    """Files or folders of text, or hub:OWNER/NAME (default: sampled from the model itself)."""
     model: str | None = None
     """A name, a GGUF file, a folder, or a Hub id (default: what the dictionary's card says)."""
     place: str | None = None
@@ -51,6 +47,11 @@ class Subject:
     """Of the draw of text and the baselines."""
     out: Path = Path("runs")
     """Where the run's folder goes."""
+
+    @property
+    def name(self) -> str:
+        """What its folder is called after: a file without its ending, or a shipped one's name."""
+        return self.path.stem if self.path.exists() else "-".join(self.path.parts)
 
     def load(self) -> tuple[Any, Any, Any, dict[str, Any]]:
         """Model, tokenizer, dictionary and its card."""
@@ -72,16 +73,15 @@ class Subject:
     def contexts(self, model, tokenizer, card: Mapping[str, Any], tell):
         """Contexts drawn from all of the text."""
         length = self.context or int(card.get("context") or 128)
-        found = experiments.contexts_of(
+        return experiments.contexts_of(
             model,
             tokenizer,
             self.text,
-            tokens=self.tokens * (SPREAD if self.text else 1),
+            tokens=max(self.tokens, 2 * length),
             length=length,
             seed=self.seed,
             progress=lambda done, total: tell("sampling text", done, total),
         )
-        return found.take(slice(0, max(2, -(-self.tokens // length))))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -137,7 +137,7 @@ class Page:
         model, tokenizer, dictionary, card = self.subject.load()
         at = self.subject.at(card)
         notes = [] if self.notes is None else read_annotations(self.notes)
-        folder = self.subject.out / f"features-{self.subject.path.stem}"
+        folder = self.subject.out / f"features-{self.subject.name}"
         with bars() as tell:
             contexts = self.subject.contexts(model, tokenizer, card, tell)
             if self.explain:

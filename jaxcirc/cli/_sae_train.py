@@ -36,13 +36,14 @@ class Train:
     model: str = "smollm2-135m"
     """A name, a GGUF file, a folder, or a Hub id."""
     site: tuple[str, ...] = ("resid_post",)
-    """Sites; each is trained at every layer given. "mlp_normed>mlp_out" is a transcoder."""
+    """Sites; each is trained at every layer given. "mlp_normed>mlp_out" is a transcoder; one
+    crosscoder reads all sites at all layers."""
     layer: tuple[int, ...] = (12,)
     """Layers."""
     tokens: int = 200_000
     """Tokens to learn from."""
     text: tuple[Path, ...] = ()
-    """Files or folders of text (default: text sampled from the model itself)."""
+    """Files or folders of text, or hub:OWNER/NAME (default: sampled from the model itself)."""
     stored: Path | None = None
     """Activations written by `jaxcirc acts save`, instead of text; their places are all trained."""
     epochs: int = 1
@@ -53,8 +54,8 @@ class Train:
     """The kind of dictionary."""
     d_dict: int = 2048
     """Features."""
-    k: int = 32
-    """Active features a token."""
+    k: int | None = None
+    """Active features a token (default: 32; a crosscoder has a penalty unless k is given)."""
     sparsity: tuple[float, ...] = (1.0,)
     """The penalty's coefficient, for architectures without k; several train side by side."""
     learning_rate: tuple[float, ...] = ()
@@ -123,7 +124,10 @@ class Train:
         return once * 10 // 9 + 2 * self.context
 
     def _places(self) -> list[str]:
-        """Every site at every layer."""
+        """Every site at every layer, or all of them as one place."""
+        if self.architecture == "crosscoder":
+            spots = [f"{site}.{layer}" for site in self.site for layer in self.layer]
+            return ["+".join(spots)]
         sides = [site.split(">") for site in self.site]
         pairs = itertools.product(sides, self.layer)
         return [">".join(f"{part}.{layer}" for part in side) for side, layer in pairs]

@@ -19,6 +19,9 @@ from .crosscoder import init_crosscoder as init_crosscoder
 from .formats import check as check
 from .formats import load_dictionary as load_dictionary
 from .formats import save_dictionary as save_dictionary
+from .formats import shipped as shipped
+from .formats import shipped_places as shipped_places
+from .formats import shipped_suites as shipped_suites
 from .gated import Gated as Gated
 from .heads import Heads as Heads
 from .jumprelu import JumpReLU as JumpReLU

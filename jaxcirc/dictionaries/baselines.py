@@ -9,21 +9,18 @@ import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from ..taps import AbstractDictionary
 from ._coder import init_coder, unit
 from .topk import TopK
 
 
-class PCA(AbstractDictionary):
-    r"""Principal directions: $f = (x - \mu) V$, $\hat x = f V^T + \mu$. Features have signs.
+class Affine(AbstractDictionary):
+    r"""Directions around a mean: $\hat x = f\, \mathrm{rows} + \mu$. How they are coded differs."""
 
-    >>> pca(activations, 64).decode(pca(activations, 64).encode(x))
-    """
-
-    mean: Float[Array, "d_in"]
-    rows: Float[Array, "feature d_in"]
+    mean: eqx.AbstractVar[Float[Array, "d_in"]]
+    rows: eqx.AbstractVar[Float[Array, "feature d_in"]]
 
     @property
     def d_in(self) -> int:
@@ -37,11 +34,21 @@ class PCA(AbstractDictionary):
     def directions(self) -> Float[Array, "feature d_in"]:
         return self.rows
 
-    def encode(self, x: Float[Array, "*batch d_in"]) -> Float[Array, "*batch feature"]:
-        return (x - self.mean) @ self.rows.T
-
     def decode(self, features: Float[Array, "*batch feature"]) -> Float[Array, "*batch d_in"]:
         return features @ self.rows + self.mean
+
+
+class PCA(Affine):
+    r"""Principal directions: $f = (x - \mu) V$, $\hat x = f V^T + \mu$. Features have signs.
+
+    >>> pca(activations, 64).decode(pca(activations, 64).encode(x))
+    """
+
+    mean: Float[Array, "d_in"]
+    rows: Float[Array, "feature d_in"]
+
+    def encode(self, x: Float[Array, "*batch d_in"]) -> Float[Array, "*batch feature"]:
+        return (x - self.mean) @ self.rows.T
 
 
 def pca(activations: Float[Array, "token d_in"], n: int) -> PCA:
@@ -63,60 +70,59 @@ def pca_of(mean: Float[np.ndarray, "d"], covariance: Float[np.ndarray, "d d"], n
     return PCA(jnp.asarray(mean, jnp.float32), jnp.asarray(rows, jnp.float32))
 
 
-class Pursuit(AbstractDictionary):
+class Pursuit(Affine):
     r"""Fixed directions, the best k found one after another and fitted together.
 
-    Orthogonal matching pursuit: each round takes the direction that points most along what is
-    left, either way, and fits all taken so far by least squares. No trained encoder at equal k does
-    much better, so a random dictionary judged by this is judged fairly.
+    Orthogonal matching pursuit (Pati, Rezaiifar & Krishnaprasad 1993): each round takes the
+    direction that points most along what is left, either way, and takes off what all taken so far
+    explain. No trained encoder at equal k does much better, so a random dictionary judged by this
+    is judged fairly.
     """
 
     mean: Float[Array, "d_in"]
     rows: Float[Array, "feature d_in"]
     k: int = eqx.field(static=True)
 
-    @property
-    def d_in(self) -> int:
-        return self.rows.shape[1]
-
-    @property
-    def d_dict(self) -> int:
-        return self.rows.shape[0]
-
-    @property
-    def directions(self) -> Float[Array, "feature d_in"]:
-        return self.rows
-
     def encode(self, x: Float[Array, "*batch d_in"]) -> Float[Array, "*batch feature"]:
         flat = (x - self.mean).reshape(-1, self.d_in)
-        ways = unit(self.rows)
-
-        def take(carry, i):
-            left, chosen = carry
-            along = jnp.abs(left @ ways.T)
-            taken = (chosen[:, None, :] == jnp.arange(self.d_dict)[:, None]).any(axis=-1)
-            chosen = chosen.at[:, i].set(jnp.where(taken, -1.0, along).argmax(axis=1))
-            sizes = self._fit(flat, chosen, i)
-            picked = self.rows[jnp.maximum(chosen, 0)]
-            return (flat - jnp.einsum("tk,tkd->td", sizes, picked), chosen), None
-
-        begin = (flat, jnp.full((len(flat), self.k), -1))
-        (_, chosen), _ = lax.scan(take, begin, jnp.arange(self.k))
-        sizes = self._fit(flat, chosen, self.k)
+        chosen = self._chosen(flat)
+        sizes = self._fit(flat, chosen)
         features = jnp.zeros((len(flat), self.d_dict), x.dtype)
         features = features.at[jnp.arange(len(flat))[:, None], chosen].set(sizes)
         return features.reshape(*x.shape[:-1], self.d_dict)
 
-    def _fit(self, x: Array, chosen: Array, last: Array | int) -> Float[Array, "token k"]:
-        """Least squares on the directions taken so far."""
-        live = (jnp.arange(self.k) <= last) & (chosen >= 0)
-        picked = jnp.where(live[..., None], self.rows[jnp.maximum(chosen, 0)], 0.0)
-        gram = jnp.einsum("tkd,tjd->tkj", picked, picked)
-        gram = gram + jnp.eye(self.k) * jnp.where(live, 1e-6, 1.0)[:, None, :]
+    def _chosen(self, x: Float[Array, "token d_in"]) -> Int[Array, "token k"]:
+        """Which directions, in the order of their choice. Those taken are kept at right angles to
+        each other, so that a round takes off one of them and fits none again."""
+        ways, token = unit(self.rows), jnp.arange(len(x))
+
+        def take(carry, i):
+            left, free, basis = carry
+            along = jnp.where(free, jnp.abs(left @ ways.T), -1.0)
+            at = along.argmax(axis=1)
+            new = _beside(ways[at], basis)
+            left = left - (left * new).sum(axis=-1, keepdims=True) * new
+            return (left, free.at[token, at].set(False), basis.at[:, i].set(new)), at
+
+        basis = jnp.zeros((len(x), self.k, self.d_in), x.dtype)
+        begin = (x, jnp.ones((len(x), self.d_dict), bool), basis)
+        return lax.scan(take, begin, jnp.arange(self.k))[1].T
+
+    def _fit(self, x: Array, chosen: Array) -> Float[Array, "token k"]:
+        """Least squares on the directions taken."""
+        picked = self.rows[chosen]
+        gram = jnp.einsum("tkd,tjd->tkj", picked, picked) + 1e-6 * jnp.eye(self.k)
         return jnp.linalg.solve(gram, jnp.einsum("tkd,td->tk", picked, x)[..., None])[..., 0]
 
-    def decode(self, features: Float[Array, "*batch feature"]) -> Float[Array, "*batch d_in"]:
-        return features @ self.rows + self.mean
+
+def _beside(
+    way: Float[Array, "token d"], basis: Float[Array, "token k d"]
+) -> Float[Array, "token d"]:
+    """The part of each direction at right angles to a basis, at length 1; 0 where nothing is."""
+    for _ in range(2):  # once more for what rounding left
+        way = way - jnp.einsum("tk,tkd->td", jnp.einsum("tkd,td->tk", basis, way), basis)
+    lengths = jnp.linalg.norm(way, axis=-1, keepdims=True)
+    return jnp.where(lengths > 1e-4, way / jnp.maximum(lengths, 1e-4), 0.0)
 
 
 def random_directions(

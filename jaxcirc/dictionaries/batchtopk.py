@@ -1,9 +1,11 @@
 r"""`BatchTopK`: k features a token on average, shared out over the batch; a threshold afterwards.
 
 Bussmann, Leask & Nanda 2024 (arXiv 2412.06410), eqs. 4-6: in training the n k largest activations
-of n tokens are kept; at inference those above $\theta$, the mean over batches of the smallest
-activation kept. May import `_coder`, `_coded`, `_trained`, `topk`.
+of n tokens are kept; at inference those above $\theta$, the mean of the smallest activation kept,
+here over the last batches. May import `_coder`, `_coded`, `_trained`, `topk`.
 """
+
+from typing import TypeVar
 
 import equinox as eqx
 import jax
@@ -16,15 +18,18 @@ from ._coder import Coder
 from ._trained import Seen, Stage, seen, squared
 from .topk import ALPHA, revived
 
-DECAY = 0.999
-"""Of the running mean of the threshold."""
+Kind = TypeVar("Kind", bound="ByBatch")
+
+DECAY = 0.99
+"""Of the running mean of the threshold: the last hundred batches have two thirds of the weight. A
+longer memory would keep the minima of a dictionary that was still learning."""
 
 
 class Threshold(eqx.Module):
     """A running mean of the smallest activations kept: `total` over `weight`.
 
     The weight makes the mean exact from the first batch on, where a plain average from 0 or from
-    the first value would be wrong for a thousand steps.
+    the first value would be wrong for hundreds of steps.
     """
 
     total: Float[Array, ""]
@@ -50,15 +55,13 @@ def no_threshold() -> Threshold:
     return Threshold(jnp.zeros(()), jnp.zeros(()))
 
 
-class BatchTopK(Coded):
-    """Activations above a threshold that training finds.
+class ByBatch(Coded):
+    """Dictionaries whose features compete over the batch in training, and afterwards with a
+    threshold that training finds."""
 
-    >>> BatchTopK(init_coder(key, 576, 2048), k=32).encode(x)
-    """
-
-    coder: Coder
-    k: int = eqx.field(static=True)
-    threshold: Threshold = eqx.field(default_factory=no_threshold)
+    coder: eqx.AbstractVar[Coder]
+    k: eqx.AbstractVar[int]
+    threshold: eqx.AbstractVar[Threshold]
 
     def __check_init__(self):
         if not 0 < self.k <= self.coder.d_dict:
@@ -71,6 +74,21 @@ class BatchTopK(Coded):
     def trained(self, x: Float[Array, "token d_in"], at: Stage) -> Float[Array, "token feature"]:
         return of_batch(jax.nn.relu(self.coder.pre(x)), at.k)[0]
 
+    def settled(self: Kind, seen: Seen) -> Kind:
+        new = self.coder.settled(), self.threshold.updated(seen.least)
+        return eqx.tree_at(lambda d: (d.coder, d.threshold), self, new)
+
+
+class BatchTopK(ByBatch):
+    """Activations above a threshold that training finds.
+
+    >>> BatchTopK(init_coder(key, 576, 2048), k=32).encode(x)
+    """
+
+    coder: Coder
+    k: int = eqx.field(static=True)
+    threshold: Threshold = eqx.field(default_factory=no_threshold)
+
     def loss(
         self, x: Float[Array, "token d_in"], y: Float[Array, "token d_out"], at: Stage
     ) -> tuple[Float[Array, ""], Seen]:
@@ -79,9 +97,6 @@ class BatchTopK(Coded):
         left = y - self.decode(features)
         error, auxiliary = squared(left), revived(self.coder, lambda: pre, left, at.dead)
         return error + ALPHA * auxiliary, seen(features, error, 0.0, auxiliary, least)
-
-    def settled(self, seen: Seen) -> "BatchTopK":
-        return BatchTopK(self.coder.settled(), self.k, self.threshold.updated(seen.least))
 
 
 def of_batch(

@@ -1,16 +1,18 @@
 """`Heads`: a dictionary over all heads of a token side by side, at a site that keeps them apart.
 
 Attention dictionaries of SAELens and Gemma Scope read `hook_z` flattened to n_heads * d_head
-(Kissane et al. 2024, arXiv 2406.17759); the site `z` is [batch pos head d_head]. May import `taps`.
+(Kissane et al. 2024, arXiv 2406.17759); the site `z` is [batch pos head d_head]. May import `taps`,
+`_wrapped`.
 """
 
 import equinox as eqx
 from jaxtyping import Array, Float
 
 from ..taps import AbstractDictionary
+from ._wrapped import Wrapped
 
 
-class Heads(AbstractDictionary):
+class Heads(Wrapped):
     """`inner`, whose width is that of `n_heads` heads one after another.
 
     >>> Splice(Heads(dictionary, n_heads=9), Read())          # at z: [.. head d_head]
@@ -25,14 +27,6 @@ class Heads(AbstractDictionary):
                 f"n_heads={self.n_heads} does not divide the dictionary's width {self.inner.d_in}:"
                 " give the model's, Heads(dictionary, model.config.n_heads)"
             )
-
-    @property
-    def d_in(self) -> int:
-        return self.inner.d_in
-
-    @property
-    def d_dict(self) -> int:
-        return self.inner.d_dict
 
     @property
     def directions(self) -> Float[Array, "feature head d_head"]:

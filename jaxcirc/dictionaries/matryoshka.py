@@ -2,7 +2,7 @@ r"""`Matryoshka`: every prefix of the dictionary reconstructs by itself.
 
 Bussmann et al. 2025 (arXiv 2503.17547), eq. 3: BatchTopK activations, loss
 $\frac{1}{|M|} \sum_{m \in M} \|x - f_{<m} W_{dec, <m} - b_{dec}\|^2$ and AuxK. May import `_ops`,
-`_coder`, `_coded`, `_trained`, `batchtopk`, `l1`, `topk`.
+`_coder`, `_trained`, `batchtopk`, `topk`.
 """
 
 import itertools
@@ -16,14 +16,13 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from .._ops import DICTIONARY, axis_size, is_sharded
-from ._coded import Coded
 from ._coder import Coder
 from ._trained import Seen, Stage, seen, squared
-from .batchtopk import Threshold, no_threshold, of_batch
+from .batchtopk import ByBatch, Threshold, no_threshold, of_batch
 from .topk import ALPHA, revived
 
 
-class Matryoshka(Coded):
+class Matryoshka(ByBatch):
     """Nested dictionaries of `widths`, rising to the whole; encoded like `BatchTopK`.
 
     >>> Matryoshka(init_coder(key, 576, 2048), k=32, widths=(128, 512, 2048)).encode(x)
@@ -42,13 +41,6 @@ class Matryoshka(Coded):
                 f" widths=({self.coder.d_dict // 4}, {self.coder.d_dict})"
             )
 
-    def encode(self, x: Float[Array, "*batch d_in"]) -> Float[Array, "*batch feature"]:
-        pre = jax.nn.relu(self.coder.pre(x))
-        return jnp.where(pre > self.threshold.value.astype(pre.dtype), pre, 0.0)
-
-    def trained(self, x: Float[Array, "token d_in"], at: Stage) -> Float[Array, "token feature"]:
-        return of_batch(jax.nn.relu(self.coder.pre(x)), at.k)[0]
-
     def loss(
         self, x: Float[Array, "token d_in"], y: Float[Array, "token d_out"], at: Stage
     ) -> tuple[Float[Array, ""], Seen]:
@@ -61,10 +53,6 @@ class Matryoshka(Coded):
         auxiliary = revived(self.coder, lambda: pre, left, at.dead)
         total = jnp.stack(errors).mean() + ALPHA * auxiliary
         return total, seen(features, errors[-1], 0.0, auxiliary, least)
-
-    def settled(self, seen: Seen) -> "Matryoshka":
-        coder, threshold = self.coder.settled(), self.threshold.updated(seen.least)
-        return Matryoshka(coder, self.k, self.widths, threshold)
 
 
 def parts(

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
-from .._ops import among_largest, is_sharded
+from .._ops import among_largest, is_sharded, keep
 from ._coded import Coded
 from ._coder import Coder
 from ._sparse import Codes, decode, select
@@ -91,19 +91,16 @@ def largest(
     now: Int[Array, ""] | None = None,
     weights: Float[Array, "feature"] | None = None,
 ) -> Float[Array, "*batch feature"]:
-    """The values with all but the k largest of each row set to 0; of equals the first are kept.
+    """Values that are not negative, all but the k largest of each row set to 0; of equals the first
+    are kept.
 
     - `now`: so many of the k (annealing). `weights`: values compete as value * weight.
     """
+    if not is_sharded():
+        return keep(values, k, now, weights)
     rank = lax.stop_gradient(values if weights is None else values * weights)
-    if is_sharded():
-        rows = rank.reshape(-1, rank.shape[-1])
-        return jnp.where(among_largest(rows, k, now).reshape(rank.shape), values, 0.0)
-    _, at = lax.top_k(rank, k)
-    chosen = jnp.take_along_axis(values, at, axis=-1)
-    if now is not None:
-        chosen = jnp.where(jnp.arange(k) < now, chosen, 0.0)
-    return jnp.put_along_axis(jnp.zeros_like(values), at, chosen, axis=-1, inplace=False)
+    rows = rank.reshape(-1, rank.shape[-1])
+    return jnp.where(among_largest(rows, k, now).reshape(rank.shape), values, 0.0)
 
 
 def revived(

@@ -2,7 +2,7 @@ r"""`Transcoder`: what a block makes of its input, in sparse features of the inp
 
 Dunefsky, Chlenski & Nanda 2024 (arXiv 2406.11944), eq. 3; with a linear skip, Paulo, Shabalin &
 Belrose 2025 (arXiv 2501.18823), eq. 2: $\hat y = f(x) W_{dec} + b_{dec} + x W_{skip}$. May import
-`_coded`, `_trained`.
+`_coded`, `_trained`, `_wrapped`.
 """
 
 from typing import Any
@@ -11,9 +11,10 @@ from jaxtyping import Array, Float
 
 from ._coded import Coded
 from ._trained import Seen, Stage, Trainable
+from ._wrapped import Wrapped
 
 
-class Transcoder(Trainable):
+class Transcoder(Wrapped, Trainable):
     """Any dictionary from x to y, with or without a linear skip.
 
     - `inner`: a trainable dictionary whose coder maps d_in to d_out and is not centred. `skip`:
@@ -24,7 +25,7 @@ class Transcoder(Trainable):
     >>> Transcoder(TopK(init_coder(key, 576, 2048, centred=False), k=32)).transcode(x)
     """
 
-    inner: Coded
+    inner: Coded  # pyright: ignore[reportIncompatibleVariableOverride]
     skip: Float[Array, "d_in d_out"] | None = None
 
     def __check_init__(self):
@@ -32,14 +33,6 @@ class Transcoder(Trainable):
             raise ValueError(
                 "a transcoder's input and output differ: init_coder(..., centred=False)"
             )
-
-    @property
-    def d_in(self) -> int:
-        return self.inner.d_in
-
-    @property
-    def d_dict(self) -> int:
-        return self.inner.d_dict
 
     @property
     def directions(self) -> Float[Array, "feature d_out"]:

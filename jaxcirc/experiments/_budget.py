@@ -156,7 +156,7 @@ class Layout:
         job, config = self.job, self.job.config
         tokens, d_out = config.batch / self.data, job.d_out or job.d_in
         token = job.layers * job.item * (job.config.batch if self.split else 0)
-        best = tokens * config.k * self.shards * job.number * (config.architecture == "topk")
+        best = tokens * config.active * self.shards * job.number * (config.architecture == "topk")
         along, slopes = "dictionary", self.kept[0] / FLOAT32 * job.number
         found = (
             Move("gradients", "all-reduce", "data", self.data, slopes),

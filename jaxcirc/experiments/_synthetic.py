@@ -94,17 +94,23 @@ def _directions(key: PRNGKeyArray, d: int, n: int) -> Float[Array, "atom d"]:
 class Made:
     """Worlds as a source of activations without an end: one place each, never the same token twice.
 
+    - `sites`: every activation is cut into so many parts, [token site d], for crosscoders.
+
     >>> fit(Config("topk"), Made({"flat": world}, batch=2048, key=key))
     """
 
-    def __init__(self, worlds: Mapping[str, World], batch: int, key: PRNGKeyArray):
+    def __init__(self, worlds: Mapping[str, World], batch: int, key: PRNGKeyArray, sites: int = 1):
         self._worlds, self._batch, self._key, self._used = dict(worlds), batch, key, 0
+        self._shape = (batch, -1) if sites == 1 else (batch, sites, -1)
         self.places = tuple(self._worlds)
         self.facts = {"source": "synthetic"}
 
     def batch(self) -> Mapping[str, Batch]:
         key = jax.random.fold_in(self._key, self._used)
-        drawn = {name: world.draw(key, self._batch)[0] for name, world in self._worlds.items()}
+        drawn = {
+            name: world.draw(key, self._batch)[0].reshape(self._shape)
+            for name, world in self._worlds.items()
+        }
         self._used += 1
         return {name: (x, x) for name, x in drawn.items()}
 

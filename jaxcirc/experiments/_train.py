@@ -8,6 +8,7 @@ it the model's forward pass. Expect an explained variance above .8 after 200,000
 import dataclasses
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -53,10 +54,14 @@ def contexts_of(
 ) -> Contexts:
     """Rows of tokens from text; without any, drawn from the model and kept in the cache.
 
+    - `text`: files, folders, or data sets of the Hub (`hub:OWNER/NAME`), of which the beginning
+      is read: as many characters as so many tokens may need.
+
     >>> contexts_of(model, tokenizer, [Path("corpus/")], tokens=1_000_000)
     """
     if text:
-        some = excerpts(read_texts(*text), CHARACTERS * tokens, seed)
+        wanted = CHARACTERS * tokens
+        some = excerpts(read_texts(*text, most=wanted), wanted, seed)
         return pack(some, tokenizer, length, tokens, seed=seed)
     key = f"{model.config.sha256[:16]}-{tokens}-{length}-{seed}"
     path = cache_dir() / "contexts" / f"{key}.npz"
@@ -158,16 +163,19 @@ def _write(fitted: Fitted, folder: Path) -> list[Path]:
 
 
 def card_of(place: str, config: Config, source: Mapping[str, Any]) -> dict[str, Any]:
-    """What a card says: model, site and layer, sink rule, text, recipe, precision."""
-    site, _, layer = place.split(">")[0].split("+")[0].rpartition(".")
+    """What a card says: model, place (also as site and layer, where it is one), sink rule, text,
+    recipe, precision."""
     found = dict(source) | {
         "place": place,
         "config": json.loads(json.dumps(dataclasses.asdict(config))),
         "tokens": config.steps * config.batch,
         "precision": str(jax.config.values["jax_default_matmul_precision"] or "default"),
     }
+    spots = list(dict.fromkeys(re.split("[>+]", place)))
+    known = source.get("sink_norm") or {}
+    norms = {spot: known[spot] for spot in spots if spot in known}
+    site, _, layer = spots[0].rpartition(".")
     if not layer.isdigit():
         return found
-    norms = source.get("sink_norm") or {}
-    sink = norms.get(f"{site}.{layer}")
-    return found | {"site": site, "layer": int(layer), "sink_norm": sink}
+    found |= {"sink_norm": norms if len(spots) > 1 else known.get(place)}
+    return found if "+" in place else found | {"site": site, "layer": int(layer)}

@@ -9,7 +9,7 @@ import dataclasses
 from collections.abc import Iterator, Mapping
 
 from ..dictionaries.train import Config
-from ._budget import Layout, Move
+from ._budget import CODES, Layout, Move
 from ._chips import GIB, Chip, parse_device
 from ._job import Job
 from ._shapes import Shape, parse_shape
@@ -83,6 +83,9 @@ def plan_training(
     shape = parse_shape(model) if isinstance(model, str) else model
     if not 0 <= layer < shape.n_layers:
         raise ValueError(f"layer={layer}: {shape.name} has layers 0..{shape.n_layers - 1}")
+    if config.architecture not in CODES:
+        known = ", ".join(CODES)
+        raise ValueError(f"no plan for a {config.architecture}: plans are made for {known}")
     for name, value in (("context", context), ("rows", rows), ("block", block)):
         if value < 1:
             raise ValueError(f"{name}={value}: give a positive number")
@@ -158,7 +161,7 @@ def _smaller(job: Job, chip: Chip, devices: int) -> Iterator[str]:
     """The largest batch, and the largest width, that fits with all else as it is."""
     for field, option, least in (("batch", "--batch", 256), ("d_dict", "--width", 1024)):
         size = getattr(job.config, field) // 2
-        while size >= max(least, job.config.k):
+        while size >= max(least, job.config.active):
             config = dataclasses.replace(job.config, **{field: size})
             if _best(dataclasses.replace(job, config=config), chip, devices):
                 yield f"{option} {size}"

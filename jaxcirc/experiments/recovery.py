@@ -45,7 +45,10 @@ SCALES = {
 }
 """By name: the document's sizes, and one of seconds."""
 
-SPARSITY = {"l1": 3.0, "l1_unit": 2.0, "p_anneal": 1.0, "gated": 4.0, "jumprelu": 1.0}
+SPARSITY = {
+    **{"l1": 3.0, "l1_unit": 2.0, "p_anneal": 1.0, "gated": 4.0, "jumprelu": 1.0},
+    "crosscoder": 2.0,
+}
 """Coefficients that find most atoms; more of it would only bring down the L0."""
 
 ARCHITECTURES = (
@@ -57,6 +60,8 @@ ARCHITECTURES = (
     "p_anneal",
     "gated",
     "jumprelu",
+    "crosscoder",
+    "crosscoder by k",
 )
 BASELINES = ("oracle codes", "oracle pursuit", "frozen random", "random pursuit")
 FOUND = 0.9
@@ -78,6 +83,8 @@ def study_recovery(
     "cosine" is the mean over atoms; "F1" compares which atoms are active on which token with which
     matched features are, on tokens not trained on. Worlds: "flat", and "tree" with parents,
     children and frequencies as 1 / rank.
+
+    Crosscoders see each activation as two sites of half the width.
 
     - `seeds`: dictionaries of each architecture, trained as one population on the same tokens.
 
@@ -132,11 +139,11 @@ def _worlds(scale: Scale) -> dict[str, World]:
 def config_of(name: str, scale: Scale, seed: int) -> Config:
     """How an architecture is trained here."""
     frozen = name == "frozen random"
-    architecture: Any = "topk" if frozen else name
+    architecture: Any = "topk" if frozen else name.removesuffix(" by k")
     return Config(
         architecture,
         d_dict=scale.atoms,
-        k=scale.active,
+        k=None if name == "crosscoder" else scale.active,
         sparsity=SPARSITY.get(name, 1.0),
         batch=scale.batch,
         tokens=scale.tokens,
@@ -163,12 +170,15 @@ def _dictionaries(
         keys = jax.random.split(jax.random.key(4), seeds)
         made = [random_directions(key, *sizes, mean=zero) for key in keys]
         return {world: made for world in worlds}
-    source = Made(worlds, scale.batch, jax.random.key(3))
+    sites = 2 if name.startswith("crosscoder") else 1
+    source = Made(worlds, scale.batch, jax.random.key(3), sites)
     return fit([config_of(name, scale, seed) for seed in n], source).dictionaries
 
 
 @eqx.filter_jit
 def _coded(dictionary: AbstractDictionary, x: Array) -> tuple[Array, Array]:
+    if dictionary.directions.ndim == 3:  # sites apart
+        x = x.reshape(len(x), *dictionary.directions.shape[1:])
     codes = dictionary.encode(x)
     return codes, dictionary.decode(codes)
 
@@ -178,6 +188,7 @@ def _score(dictionary: Any, world: World, x: Array, codes: Array) -> Score:
         rows, found, back = world.atoms, codes, x
     else:
         rows, (found, back) = dictionary.directions, _coded(dictionary, x)
+        rows, back = rows.reshape(len(rows), -1), back.reshape(x.shape)
     matched, cosine = match(np.asarray(world.atoms), np.asarray(rows))
     active = np.asarray(jnp.abs(found) * jnp.linalg.norm(rows, axis=1) > LEAST)
     left = jnp.square(x - back).sum() / jnp.square(x - x.mean(axis=0)).sum()

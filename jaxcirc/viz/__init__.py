@@ -3,6 +3,7 @@
 from .circuit import write_circuit as write_circuit
 from .circuits import edge_circuit as edge_circuit
 from .dictionaries import dictionary_picture as dictionary_picture
+from .dictionaries import suite_picture as suite_picture
 from .features import write_features as write_features
 from .figures import attribution_map as attribution_map
 from .figures import discover_picture as discover_picture

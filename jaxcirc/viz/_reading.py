@@ -17,6 +17,7 @@ PICTURES = {
     "recovery": "recovery_dots",
     "patch": "patch_picture",
     "dictionary": "dictionary_picture",
+    "suite": "suite_picture",
 }
 SITES = {"z": "head", "mlp_out": "MLP"}
 DONE = {

@@ -5,7 +5,6 @@ The places are computed here, for a few numbers of edges; `circuit.js` shows and
 `experiments` for `Result`.
 """
 
-import json
 import os
 from html import escape
 from pathlib import Path
@@ -14,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from ..experiments import Result
-from . import _reading, style
+from . import _reading
+from ._document import write_document
 from ._layered import Layered, Part, layered
 from ._places import TALL, Places, places, width
 
@@ -37,40 +37,18 @@ def write_circuit(result: Result, path: str | os.PathLike) -> Path:
     >>> write_circuit(load_result("runs/ioi-1a2b3c4d"), "circuit.html")
     """
     _reading.expect(result, "discover_edges", "write_circuit")
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(_page(result), encoding="utf-8")
-    return path
-
-
-def _page(result: Result) -> str:
     whole = layered(result, AT_MOST)
     title = f"{result.task}: the edge circuit of {result.facts.get('model', 'the model')}"
-    data = json.dumps(_data(result, whole), allow_nan=False, separators=(",", ":"))
-    return f"""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy"
- content="default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:">
-<link rel="icon" href="data:,">
-<title>{escape(title)}</title>
-<style>
-{style.asset("page.css")}{style.asset("circuit.css")}</style>
-</head>
-<body class="circuit">
-<header>
+    body, data = _body(title, result, whole), _data(result, whole)
+    return write_document(path, title, "circuit", body, data, ["circuit.js", "controls.js"])
+
+
+def _body(title: str, result: Result, whole: Layered) -> str:
+    return f"""<header>
 <h1>{escape(title)}</h1>
 <p class="sub">{escape(_about(result, whole))}</p>
 </header>
-{_BODY}
-<script type="application/json" id="data">{data.replace("<", chr(92) + "u003c")}</script>
-<script>
-{style.asset("circuit.js")}{style.asset("controls.js")}</script>
-</body>
-</html>
-"""
+{_BODY}"""
 
 
 _BODY = """<form class="tools">

@@ -1,5 +1,5 @@
-"""The figure of a dictionary judged: how often its features fire, and what it costs beside
-baselines. May import `experiments` for `Result`.
+"""The figures of dictionaries judged, one or a suite: how often features fire, and what they cost
+beside baselines. May import `experiments` for `Result`.
 """
 
 import numpy as np
@@ -74,3 +74,52 @@ def _draw_nearest(axes: Axes, result: Result) -> None:
     )
     axes.set(xlabel="largest cosine to another direction", ylabel="features")
     style.heading(axes, "Nearest directions", f"median {np.median(similarity):.2f}")
+
+
+@style.styled
+def suite_picture(result: Result) -> Figure:
+    """What every dictionary of a suite costs beside its baselines, a panel a text.
+
+    >>> suite_picture(table(model, loaded, texts))
+    """
+    _reading.expect(result, "suite", "suite_picture")
+    texts = list(dict.fromkeys(str(row["section"]) for row in result.table))
+    places = list(dict.fromkeys(str(row["place"]) for row in result.table))
+    size = (2.2 + 5.4 * len(texts), 1.7 + 0.36 * len(places))
+    figure = Figure(figsize=size, layout="constrained")
+    drawn = figure.subplots(1, len(texts), squeeze=False, sharey=True)[0]
+    for axes, text in zip(drawn, texts, strict=True):
+        _draw_suite(axes, [row for row in result.table if row["section"] == text], places)
+        style.heading(axes, text, "cross-entropy added by the splice; errors dropped")
+    figure.axes[-1].legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize=8.5)
+    return figure
+
+
+_MARKS = {OWN: ("o", style.HELPS, 42), "random": ("x", style.MUTED, 26)}
+_OTHERS = (("s", 22), ("D", 18), ("^", 22), ("v", 22))
+"""Of principal directions, by how many."""
+
+
+def _draw_suite(axes: Axes, rows, places: list[str]) -> None:
+    others = iter(_OTHERS * len(rows))
+    for name in dict.fromkeys(str(row["dictionary"]) for row in rows):
+        own = [row for row in rows if row["dictionary"] == name]
+        y = np.asarray([places.index(str(row["place"])) for row in own], float)
+        value, low, high = (_reading.column(own, f"nats{end}") for end in ("", " low", " high"))
+        marker, size = next(others) if name not in _MARKS else _MARKS[name][::2]
+        colour = _MARKS[name][1] if name in _MARKS else style.OPPOSES
+        axes.hlines(y, np.maximum(low, LEAST), high, colors=colour, lw=1.1, alpha=0.6)
+        x, look = np.maximum(value, LEAST), {"c": colour, "marker": marker}
+        axes.scatter(x, y, s=size, label=_name(own[0]), **look)
+    axes.set_xscale("log")
+    axes.set_yticks(range(len(places)), places)
+    axes.set_ylim(len(places) - 0.5, -0.5)
+    axes.grid(axis="both", color=style.FAINT, lw=0.6)
+    axes.set_axisbelow(True)
+    axes.tick_params(axis="y", length=0)
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axes.set_xlabel("nats a token")
+
+
+LEAST = 1e-3
+"""Nats below this are drawn there."""

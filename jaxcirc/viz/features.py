@@ -4,14 +4,13 @@ The data lie in the page; `features.js` draws a row when it comes into sight and
 it is opened. May import `experiments` for `FeaturePage`.
 """
 
-import json
 import os
 from html import escape
 from pathlib import Path
 from typing import Any
 
 from ..experiments.dictionaries import Example, Feature, FeaturePage
-from . import style
+from ._document import write_document
 
 
 def write_features(page: FeaturePage, path: str | os.PathLike) -> Path:
@@ -23,39 +22,16 @@ def write_features(page: FeaturePage, path: str | os.PathLike) -> Path:
     """
     if not page.features:
         raise ValueError("a page without features: feature_page(..., features=range(100))")
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(_page(page), encoding="utf-8")
-    return path
-
-
-def _page(page: FeaturePage) -> str:
     title = f"{len(page.features):,} features of {page.facts.get('model', 'a model')}, {page.place}"
-    data = json.dumps(_data(page), allow_nan=False, separators=(",", ":"), ensure_ascii=False)
-    return f"""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy"
- content="default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:">
-<link rel="icon" href="data:,">
-<title>{escape(title)}</title>
-<style>
-{style.asset("page.css")}{style.asset("features.css")}</style>
-</head>
-<body class="features">
-<main>
+    return write_document(path, title, "features", _body(title, page), _data(page), ["features.js"])
+
+
+def _body(title: str, page: FeaturePage) -> str:
+    return f"""<main>
 <h1>{escape(title)}</h1>
 <p class="sub">{escape(_about(page))}</p>
 {_BODY}
-</main>
-<script type="application/json" id="data">{data.replace("<", chr(92) + "u003c")}</script>
-<script>
-{style.asset("features.js")}</script>
-</body>
-</html>
-"""
+</main>"""
 
 
 _BODY = """<form class="tools">

@@ -48,6 +48,7 @@ FIGURES: dict[str, dict[str, Draw]] = {
     "compare": {"curves": methods.compare_curves},
     "leaderboard": {"auroc": methods.leaderboard_map},
     "dictionary": {"dictionary": dictionaries.dictionary_picture},
+    "suite": {"nats": dictionaries.suite_picture},
     "recovery": {"recovered": recovery.recovery_dots},
 }
 """What is drawn of a result, by its kind; other kinds get a page without figures."""
@@ -144,6 +145,7 @@ _TABLES = {
     "discover_edges": "Edges",
     "patch": "Cells",
     "dictionary": "Dictionaries",
+    "suite": "Dictionaries",
 }
 
 
@@ -159,6 +161,7 @@ def _title(result: Result) -> str:
         "study_patching": "best practices, measured",
         "compare_attribution": "fast scores against exact patching",
         "dictionary": "a dictionary beside its baselines",
+        "suite": "dictionaries beside their baselines",
         "probe": "probes of few features",
         "explain": "features explained",
     }

@@ -23,17 +23,22 @@ if __name__ == "__main__":
 
 import jax
 import numpy as np
+from cases import tiny
+from jax.experimental.multihost_utils import process_allgather
 from jax.sharding import Mesh
 
 from jaxcirc.dictionaries.train import (
     Arrays,
     Checkpoints,
     Config,
+    Contexts,
+    Stream,
     alike,
     arguments,
     fit,
     make_mesh,
     shardings,
+    share_of,
     steps,
 )
 from jaxcirc.dictionaries.train._fit import _Task
@@ -60,6 +65,24 @@ def batches(rank: int = 0, ranks: int = 1, n: int = STEPS) -> list[np.ndarray]:
     x = x / np.linalg.norm(x, axis=-1, keepdims=True) + 0.1
     parts = x.astype(np.float32).reshape(n, ranks, TOKENS // ranks, D_IN)
     return list(parts[:, rank])
+
+
+PLACE = "v.1"
+
+
+def text(n: int = 60) -> Contexts:
+    """Contexts of random tokens, a third of them short."""
+    tokens = np.random.default_rng(5).integers(1, 50, (n, 9)).astype(np.int32)
+    mask = np.ones(tokens.shape, bool)
+    mask[::3, 6:] = False
+    numbers = np.arange(n)
+    return Contexts(tokens, mask, numbers, numbers * 0, ("words",))
+
+
+def stream(part=None) -> Stream:
+    """A process's part of a small model's activations, as wide as `D_IN`; enough for all steps."""
+    options = {"batch": TOKENS, "block": 16, "rows": 8, "epochs": 3}
+    return Stream(tiny("grouped"), text(), [PLACE], part=part, **options)
 
 
 def told(configs, x, **options) -> list[list[float]]:
@@ -96,8 +119,8 @@ def two_members() -> list:
     return told(configs, batches(), mesh=make_mesh(2, 4))
 
 
-def resumed(x, folder: Path, mesh: Mesh, then: Mesh) -> list:
-    """Stopped on one mesh after step 6, gone on with from step 5 on another."""
+def resumed(source, folder: Path, mesh: Mesh, then: Mesh) -> list:
+    """Stopped on one mesh after step 6, gone on with from step 5 on another; `source` makes one."""
     config = CONFIGS["batchtopk"]
 
     def stop(step, *_):
@@ -105,9 +128,9 @@ def resumed(x, folder: Path, mesh: Mesh, then: Mesh) -> list:
             raise InterruptedError
 
     try:
-        fit(config, x, keep=Checkpoints(folder, 5), tell=stop, every=1, mesh=mesh)
+        fit(config, source(), keep=Checkpoints(folder, 5), tell=stop, every=1, mesh=mesh)
     except InterruptedError:
-        return told(config, x, keep=Checkpoints(folder, 5), mesh=then)
+        return told(config, source(), keep=Checkpoints(folder, 5), mesh=then)
     return []
 
 
@@ -156,7 +179,22 @@ def process(port: str, rank: int, folder: str, *names: str) -> dict:
     join(port, rank)
     x, mesh = batches(rank, 2), make_mesh(2, 2)
     found = {name: told(CONFIGS[name], x, mesh=mesh) for name in names}
-    return {"told": found, "resumed": resumed(x, Path(folder), mesh, mesh)}
+    again = resumed(lambda: x, Path(folder), mesh, mesh)
+    return {"told": found, "resumed": again, "streamed": streamed(mesh, Path(folder) / "streamed")}
+
+
+def streamed(mesh: Mesh, folder: Path) -> dict:
+    """Both processes' parts of one text, and what they learn together."""
+    source = stream()
+    said = {
+        "part": share_of(mesh),
+        "part_of_features": share_of(make_mesh(1, 4)),
+        "contexts": source.own.document,
+        "sink": list(source.sink_norm.values()),
+    }
+    said = {name: process_allgather(np.asarray(value)).tolist() for name, value in said.items()}
+    learned = told(CONFIGS["batchtopk"], source, mesh=mesh)
+    return said | {"told": learned, "resumed": resumed(stream, folder, mesh, mesh)}
 
 
 def main(what: str, *rest: str) -> dict:
@@ -168,7 +206,7 @@ def main(what: str, *rest: str) -> dict:
         return learned(FOUR) | {"shares": shares(), "beginning": beginning()}
     shapes = {"other_shapes": other_shapes(), "population": two_members()}
     folder = Path(tempfile.mkdtemp())
-    elsewhere = resumed(batches(), folder, make_mesh(2, 4), make_mesh(4, 2))
+    elsewhere = resumed(batches, folder, make_mesh(2, 4), make_mesh(4, 2))
     return learned(REST) | shapes | {"elsewhere": elsewhere}
 
 

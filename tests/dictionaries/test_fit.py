@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from fitting import BATCH, NAMES, SMALL, D, F, made, of
+from fitting import BATCH, NAMES, SITES, SMALL, D, F, data, made, of
 
 from jaxcirc.dictionaries import Fitted, Transcoder, fit
 from jaxcirc.dictionaries.train import Arrays, build
@@ -28,7 +28,7 @@ def trained() -> dict[str, tuple[Fitted, list[float]]]:
             said.append(np.asarray(reports["activations"].seen.error))
 
         configs = [of(name, seed=seed, learning_rate=0.01 / (1 + seed)) for seed in (0, 1)]
-        found[name] = fit(configs, made(40), tell=tell, every=1), np.asarray(said)
+        found[name] = fit(configs, data(name, 40), tell=tell, every=1), np.asarray(said)
     return found
 
 
@@ -41,10 +41,10 @@ def test_the_error_falls(trained, name):
     assert np.abs(np.asarray(one.directions - two.directions)).max() > 0.01
 
 
-@pytest.mark.parametrize("name", ["topk", "batchtopk", "l1_unit", "jumprelu"])
+@pytest.mark.parametrize("name", ["topk", "batchtopk", "l1_unit", "jumprelu", "crosscoder"])
 def test_a_member_is_what_it_is_alone(trained, name):
     members = trained[name][0].dictionaries["activations"]
-    alone = fit(of(name, seed=1, learning_rate=0.005), made(40)).only
+    alone = fit(of(name, seed=1, learning_rate=0.005), data(name, 40)).only
     for a, b in zip(jax.tree.leaves(members[1]), jax.tree.leaves(alone), strict=True):
         np.testing.assert_allclose(a, b, rtol=2e-3, atol=2e-3 * float(np.abs(b).max() + 1e-6))
 
@@ -53,8 +53,8 @@ def test_a_member_is_what_it_is_alone(trained, name):
 def test_units_fold_away(trained, name):
     """Trained on x in other units, the dictionary is the same in those: at x / u it says f(x)."""
     fitted, _ = trained[name]
-    small = fit(of(name), [0.01 * x for x in made(40)]).only
-    x = made(1, seed=5)[0]
+    small = fit(of(name), [0.01 * x for x in data(name, 40)]).only
+    x = data(name, 1, seed=5)[0]
     one = fitted.dictionaries["activations"][0]
     explained = [
         1
@@ -63,7 +63,22 @@ def test_units_fold_away(trained, name):
     ]
     np.testing.assert_allclose(*explained, atol=0.02)
     assert explained[0] > 0.4
-    np.testing.assert_allclose(small.coder.b_dec, 0.01 * one.coder.b_dec, rtol=0.2, atol=0.05)
+    bias, own = (getattr(d, "coder", d).b_dec for d in (small, one))
+    np.testing.assert_allclose(bias, 0.01 * own, rtol=0.2, atol=0.05)
+
+
+@pytest.mark.parametrize("name", ["crosscoder", "crosscoder_k"])
+def test_every_site_of_a_crosscoder_counts_alike_whatever_its_unit(trained, name):
+    """The second site is ten times as large, and is not explained better for it."""
+    one, x = trained[name][0].dictionaries["activations"][0], data(name, 1, seed=5)[0]
+    left = np.square(x - one.decode(one.encode(x))).sum(axis=(0, 2))
+    explained = 1 - left / np.square(x - x.mean(axis=0)).sum(axis=(0, 2))
+    assert explained.shape == (SITES,) and (explained > 0.4).all()
+    assert abs(explained[0] - explained[1]) < 0.15
+    sizes = np.sqrt(np.square(np.concatenate(data(name, 40)[:4])).mean(axis=(0, 2)))
+    np.testing.assert_allclose(one.units, 1 / sizes, rtol=1e-4)
+    even = fit(of(name), [x / sizes[:, None] for x in data(name, 40)]).only
+    np.testing.assert_allclose(one.lengths, even.lengths, rtol=0.02, atol=0.02)
 
 
 def test_constraints_hold_after_training(trained):
@@ -214,6 +229,10 @@ def test_transcoders_learn_another_width():
             "or check the activations",
         ),
         (lambda: fit(SMALL, made(1)[0]), r"\[token d\]"),
+        (lambda: fit(SMALL, data("crosscoder", 4)), "go together: this is .*topk.* on 2"),
+        (lambda: fit(of("crosscoder"), made(4)), "go together: this is .*crosscoder.* on one"),
+        (lambda: of("crosscoder", resample=2), "resample=2: a crosscoder has none"),
+        (lambda: of("crosscoder", k_start=8), "give the k to come down to"),
         (lambda: of("relu"), "use one of topk"),
         (lambda: of("topk", k=F + 1), "give 1..16"),
         (lambda: of("topk", k_start=2), "give 3"),

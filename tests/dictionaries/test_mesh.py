@@ -16,7 +16,21 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from collectives import collectives
-from devices import CONFIGS, D_IN, FOUR, REST, SHAPES, SHARED, TOKENS, WIDTH, batches, told
+from devices import (
+    CONFIGS,
+    D_IN,
+    FOUR,
+    PLACE,
+    REST,
+    SHAPES,
+    SHARED,
+    STEPS,
+    TOKENS,
+    WIDTH,
+    batches,
+    stream,
+    told,
+)
 from jax import lax
 from jax.sharding import PartitionSpec as P
 
@@ -103,17 +117,45 @@ def test_a_run_goes_on_on_another_mesh(rest):
     np.testing.assert_allclose(rest["elsewhere"], one("batchtopk")[-3:], **SAME)
 
 
-@pytest.mark.parametrize("names", [("batchtopk",), pytest.param(FOUR, marks=pytest.mark.slow)])
-def test_two_processes_learn_what_one_device_learns(names, tmp_path):
-    found = both("process", str(tmp_path), *names)
-    assert set(found["told"]) == set(names)
-    for name, numbers in found["told"].items():
-        np.testing.assert_allclose(numbers, one(name), **SAME)
+@pytest.fixture(scope="module")
+def two(tmp_path_factory) -> tuple[Path, dict]:
+    folder = tmp_path_factory.mktemp("two")
+    return folder, both("process", str(folder), "batchtopk")
+
+
+def test_two_processes_learn_what_one_device_learns(two):
+    folder, found = two
+    np.testing.assert_allclose(found["told"]["batchtopk"], one("batchtopk"), **SAME)
     np.testing.assert_allclose(found["resumed"], one("batchtopk")[-3:], **SAME)
-    assert {path.name for path in (tmp_path / "000000008").glob("source-*")} == {
+    assert {path.name for path in (folder / "000000008").glob("source-*")} == {
         "source-0.safetensors",
         "source-1.safetensors",
     }
+
+
+@pytest.mark.slow
+def test_so_with_all_four(tmp_path):
+    found = both("process", str(tmp_path), *FOUR)["told"]
+    assert set(found) == set(FOUR)
+    for name, numbers in found.items():
+        np.testing.assert_allclose(numbers, one(name), **SAME)
+
+
+def test_two_processes_read_a_text_together(two):
+    """What each says is the same; here the other's half of every batch is put beside its own."""
+    found = two[1]["streamed"]
+    assert found["part"] == [[0, 2], [1, 2]] and found["part_of_features"] == [[0, 1], [0, 1]]
+    assert sorted(sum(found["contexts"], [])) == list(range(60))
+    assert found["sink"][0] == found["sink"][1]
+    halves = [stream((i, 2)) for i in (0, 1)]
+    joined = [
+        np.concatenate([np.asarray(half.batch()[PLACE][0]) for half in halves])
+        for _ in range(STEPS)
+    ]
+    expected = told(CONFIGS["batchtopk"], joined)
+    assert np.isfinite(found["told"]).all() and joined[0].shape == (TOKENS, D_IN)
+    np.testing.assert_allclose(found["told"], expected, **SAME)
+    np.testing.assert_allclose(found["resumed"], expected[-3:], **SAME)
 
 
 @pytest.mark.slow

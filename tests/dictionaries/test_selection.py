@@ -83,6 +83,16 @@ def test_the_threshold_is_the_mean_of_batch_minima_from_the_first_on():
         np.testing.assert_allclose(threshold.value, np.average(counted, weights=weights), rtol=1e-5)
 
 
+def test_the_last_hundred_batches_decide_the_threshold():
+    """Minima rise from 0 to 1 over the first 200 of 300 batches, as they do while directions are
+    learned, and stay: what is left of the rise in the mean is a tenth."""
+    minima = jnp.minimum(jnp.arange(300) / 200, 1.0)
+    end, _ = jax.lax.scan(lambda t, least: (t.updated(least), None), no_threshold(), minima)
+    weights = DECAY ** np.arange(300)[::-1]
+    assert weights[-100:].sum() / weights.sum() > 0.6
+    assert 0.8 < end.value < 1
+
+
 def test_at_its_threshold_batchtopk_keeps_about_k():
     dictionary, (x, y) = BatchTopK(coder(), 3), batch("batchtopk", n=200)
     _, seen = dictionary.loss(x, y, stage("batchtopk"))

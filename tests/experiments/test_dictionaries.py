@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from cases import ReLUDictionary, close, dictionaries, tiny
+from random_text import LENGTH, Words, made
 
 from jaxcirc import experiments, models, viz
 from jaxcirc.cli import main
@@ -19,6 +20,7 @@ from jaxcirc.dictionaries.train import Contexts
 from jaxcirc.experiments.dictionaries import (
     Annotation,
     Look,
+    OtherWeights,
     collect,
     evaluate,
     explain,
@@ -36,31 +38,7 @@ from jaxcirc.experiments.dictionaries._probe import logistic
 from jaxcirc.experiments.dictionaries._runs import located, losses
 from jaxcirc.taps import AbstractEdit, ByLayer, Read, Sites, run
 
-ROWS, LENGTH, BATCH, PLACE = 14, 10, 7, "resid_post.1"
-
-
-@dataclasses.dataclass(frozen=True)
-class Words:
-    """A tokenizer whose token 7 is " 7"."""
-
-    bos_id: int | None = None
-    pad_id: int = 0
-    adds_bos: bool = False
-
-    def encode(self, text: str) -> list[int]:
-        return [int(word) % 50 for word in text.split()]
-
-    def decode(self, ids) -> str:
-        return "".join(f" {int(i)}" for i in ids)
-
-
-def made(rows: int = ROWS, seed: int = 0) -> Contexts:
-    """Random tokens, two contexts a document, the last ones padded."""
-    tokens = np.random.default_rng(seed).integers(1, 50, (rows, LENGTH)).astype(np.int32)
-    mask = np.ones((rows, LENGTH), bool)
-    mask[rows // 2 :, 7:] = False
-    numbers = np.arange(rows)
-    return Contexts(np.where(mask, tokens, 0), mask, numbers // 2, numbers * 0, ("a.txt",))
+BATCH, PLACE = 7, "resid_post.1"
 
 
 def read(model, contexts: Contexts, layer: int = 1) -> np.ndarray:
@@ -278,8 +256,12 @@ def test_numbers_that_are_not_finite_are_refused(model, contexts):
 
 def test_other_weights_are_said(model, contexts):
     card = {"sha256": "ab" * 32, "model": "another", "array": np.zeros(3)}
-    found = evaluate(model, Identity(16), contexts, PLACE, components=(), batch=BATCH, card=card)
-    assert found.notes[0].startswith("Trained on weights abab")
+    options = {"components": (), "batch": BATCH, "card": card}
+    line = r"abab.* \(another\), used on .*: FVE 1.000 there\.$"
+    with pytest.warns(OtherWeights, match=line) as said:
+        found = evaluate(model, Identity(16), contexts, PLACE, **options)
+    assert found.notes[0] == str(said[0].message) and "\n" not in found.notes[0]
+    assert f"{model.config.sha256[:12]}... ({model.config.name})" in found.notes[0]
     assert found.facts["card"] == {"sha256": "ab" * 32, "model": "another"}
 
 

@@ -11,6 +11,7 @@ from jaxcirc import experiments, load_result, viz
 from jaxcirc.cli._recovery import Recovery
 from jaxcirc.experiments._matching import match, support_f1
 from jaxcirc.experiments._synthetic import Made, flat_world, tree_world
+from jaxcirc.experiments.recovery import _dictionaries, _score
 
 TINY = dataclasses.replace(
     experiments.SCALES["quick"], d=12, atoms=16, active=2, tokens=40_000, batch=256
@@ -80,6 +81,21 @@ def test_f1_by_hand():
     assert support_f1(true, codes, np.asarray([1, 0, 3])) == pytest.approx(2 * 2 / (3 + 4))
     assert support_f1(true, true, np.arange(3)) == 1
     assert support_f1(true, codes[:, :2], np.asarray([1, -1, 0])) == pytest.approx(2 / (3 + 1))
+
+
+def test_a_crosscoder_sees_the_same_tokens_cut_into_sites():
+    worlds = {"flat": flat_world(jax.random.key(0), 8, 16, 2)}
+    whole, parts = (Made(worlds, 32, jax.random.key(1), sites).batch()["flat"] for sites in (1, 2))
+    assert parts[0].shape == (32, 2, 4) and parts[0] is parts[1]
+    np.testing.assert_array_equal(parts[0].reshape(32, 8), whole[0])
+
+
+def test_crosscoders_find_atoms_across_sites():
+    world = flat_world(jax.random.key(0), TINY.d, TINY.atoms, TINY.active)
+    (one,) = _dictionaries("crosscoder by k", {"flat": world}, TINY, 1)["flat"]
+    score = _score(one, world, *world.draw(jax.random.key(2), 512))
+    _, chance = match(np.asarray(world.atoms), np.random.default_rng(0).normal(size=(16, 12)))
+    assert score.cosine.mean() > chance.mean() + 0.05 and score.explained > 0.5
 
 
 def test_training_finds_what_random_directions_do_not(found):

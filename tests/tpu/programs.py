@@ -19,10 +19,11 @@ from collectives import collectives
 from jax.experimental.topologies import get_topology_desc
 from jax.sharding import Mesh, NamedSharding, SingleDeviceSharding
 from jax.sharding import PartitionSpec as P
+from jaxcirc_kernels import keep_largest, keep_largest_reference
 
-from jaxcirc.dictionaries import Config, init_crosscoder
-from jaxcirc.dictionaries.train import alike, arguments, layout, make_mesh, steps
-from jaxcirc.dictionaries.train._step import begin
+from jaxcirc._ops import _by_order
+from jaxcirc.dictionaries import Config
+from jaxcirc.dictionaries.train import alike, arguments, make_mesh, steps
 from jaxcirc.models import cast, toy
 from jaxcirc.taps import At, Read, Sites, run
 
@@ -53,12 +54,31 @@ CONFIGS = {
 }
 CONFIGS |= {
     "transcoder": dataclasses.replace(CONFIGS["topk"], skip=True),
-    "crosscoder": CONFIGS["batchtopk"],
+    "crosscoder": dataclasses.replace(CONFIGS["batchtopk"], architecture="crosscoder"),
     "topk in float32": dataclasses.replace(CONFIGS["topk"], dtype="float32"),
 }
 """The training step of every architecture."""
 
 EXTRACTION = ("activations", "activations, weights split")
+
+SIZES = {
+    "float32": (4096, 12288, jnp.float32),
+    "bfloat16": (4096, 12288, jnp.bfloat16),
+    "an odd number of rows": (1021, 4608, jnp.bfloat16),
+    "widest": (512, 131_072, jnp.float32),
+    "widest in bfloat16": (512, 131_072, jnp.bfloat16),
+}
+"""Tokens, features and type of what the largest of each row are kept of."""
+
+CHOICES = {
+    "counts in a kernel": keep_largest,
+    "counts": keep_largest_reference,
+    "sort": lambda values, k: _by_order(D_IN // 2, values, k, None),
+    "a population's kernels": lambda values, k: jax.vmap(keep_largest)(values, jnp.stack([k, k])),
+}
+KEPT = {f"{choice}, {size}": (choice, size) for choice in CHOICES for size in SIZES}
+"""The k largest of every row, as many as the auxiliary loss takes; `KEPT[name]` is (how, of)."""
+
 PROGRAMS = (*CONFIGS, *EXTRACTION)
 
 
@@ -70,7 +90,7 @@ def compiled(program: str, topology: str, mesh: list[int] | None) -> dict[str, A
     began, devices = time.perf_counter(), get_topology_desc(topology, "tpu").devices
     place = _Place(None if mesh is None else make_mesh(*mesh, devices), devices[0])
     with place.used():
-        lowered = (_step if program in CONFIGS else _activations)(program, place)
+        lowered = _lowered(program, place)
         memory, texts = _compile(lowered)
     return {
         "device": devices[0].device_kind,
@@ -81,6 +101,12 @@ def compiled(program: str, topology: str, mesh: list[int] | None) -> dict[str, A
         "collectives": [dataclasses.asdict(c) for text in texts for c in collectives(text)],
         "seconds": time.perf_counter() - began,
     }
+
+
+def _lowered(program: str, place: "_Place"):
+    if program in KEPT:
+        return _kept(program, place)
+    return (_step if program in CONFIGS else _activations)(program, place)
 
 
 def _compile(lowered) -> tuple[Any, list[str]]:
@@ -119,30 +145,22 @@ def _at(leaf, sharding) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
 
 
+def _kept(name: str, place: _Place):
+    choice, size = KEPT[name]
+    tokens, width, dtype = SIZES[size]
+    shape = (2, tokens, width) if "population" in choice else (tokens, width)
+    values = place(jax.ShapeDtypeStruct(shape, dtype))
+    return jax.jit(CHOICES[choice]).lower(values, place(jax.ShapeDtypeStruct((), jnp.int32)))
+
+
 def _step(name: str, place: _Place):
     config = CONFIGS[name]
     d_out = D_IN if name == "transcoder" else None
-    asked = arguments(config, D_IN, place.mesh, d_out=d_out)
-    if name == "crosscoder":
-        asked = _crosscoder(config, asked, place)
+    sites = SITES if name == "crosscoder" else None
+    asked = arguments(config, D_IN, place.mesh, d_out=d_out, sites=sites)
     if place.mesh is None:
         asked = place(asked)
     return steps.lower(alike(config), *asked)
-
-
-def _crosscoder(config: Config, asked, place: _Place):
-    """The same for a crosscoder, whose activations have an axis of sites."""
-
-    def make():
-        made = begin(config, init_crosscoder(jax.random.key(0), SITES, D_IN, WIDTH, K))
-        return jax.tree.map(lambda leaf: leaf[None], made)
-
-    state = jax.eval_shape(make)
-    x = jax.ShapeDtypeStruct((TOKENS, SITES, D_IN), jnp.float32)
-    if place.mesh is not None:
-        state = jax.tree.map(_at, state, layout(state, place.mesh))
-        x = place(x, lambda leaf: P("data"))
-    return state, asked[1], x, x, asked[4]
 
 
 def _activations(name: str, place: _Place):

@@ -4,15 +4,13 @@ uv run --group tpu pytest -m tpu -n 0
 """
 
 from collections import Counter
-from typing import get_args
 
 import pytest
 from collectives import Collective
 from programs import CONFIGS, CONTEXTS, D_IN, EXTRACTION, POS, PROGRAMS, TOKENS, WIDTH
 
-from jaxcirc.dictionaries.train import Architecture
 from jaxcirc.experiments import CHIPS, SHAPES
-from jaxcirc.experiments._budget import Layout
+from jaxcirc.experiments._budget import CODES, Layout
 from jaxcirc.experiments._job import Job
 
 pytestmark = pytest.mark.tpu
@@ -62,7 +60,7 @@ def of_codes(moved: Collective, tokens: int, features: int) -> bool:
     return False
 
 
-@pytest.mark.parametrize("name", [name for name in CONFIGS if name in get_args(Architecture)])
+@pytest.mark.parametrize("name", [name for name in CONFIGS if name in CODES])
 def test_the_plan_allows_for_what_the_compiler_needs(compiler, name):
     """Within a factor of 1.5, on one device and on a mesh; there a v5e keeps small codes beside its
     cores, not in the memory that is counted, so more is planned."""

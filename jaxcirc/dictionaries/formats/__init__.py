@@ -6,6 +6,9 @@ from ._load import check as check
 from ._load import format_of as format_of
 from ._load import load_dictionary as load_dictionary
 from ._load import save_dictionary as save_dictionary
+from ._shipped import shipped as shipped
+from ._shipped import shipped_places as shipped_places
+from ._shipped import shipped_suites as shipped_suites
 from .circuit_tracer import CrossLayer as CrossLayer
 from .circuit_tracer import read_circuit_tracer as read_circuit_tracer
 from .circuit_tracer import write_circuit_tracer as write_circuit_tracer

@@ -1,6 +1,6 @@
 """The front door: a dictionary from any file or folder of a known format, and back.
 
-May import every format.
+May import every format and `_shipped`.
 """
 
 import inspect
@@ -21,6 +21,7 @@ from . import (
     sparsify,
 )
 from ._parts import Facts, Loaded
+from ._shipped import named, told
 
 Format = Literal[
     "native",
@@ -75,6 +76,7 @@ def load_dictionary(
 ) -> Loaded:
     """A dictionary and what its file says of it, whoever wrote it.
 
+    - `path`: a file, a folder, or the name of a shipped dictionary, "smollm2-middle/resid_post.12".
     - `format`: by default told by the file. `expect`: what the dictionary must be for, of model,
       site, layer, d_in and whatever else facts hold. `options`: the format's own, as
       `sha256` ("native"), `scale` ("saelens"), `transcoder` ("gemma_scope").
@@ -88,11 +90,11 @@ def load_dictionary(
     >>> dictionary, facts = load_dictionary("blocks.8.hook_resid_pre", expect={"layer": 8})
     """
     path = Path(path)
-    name = format_of(path) if format is None else _known(format)
-    reader = READERS[name]
-    if unknown := set(options) - set(inspect.signature(reader).parameters):
+    shipped = named(path) if format is None and not path.exists() else None
+    name = "native" if shipped else format_of(path) if format is None else _known(format)
+    if unknown := set(options) - set(inspect.signature(READERS[name]).parameters):
         raise ValueError(f"{name} has no option {', '.join(sorted(unknown))}")
-    dictionary, facts = reader(path, **options)
+    dictionary, facts = shipped.read() if shipped else READERS[name](path, **options)
     facts = facts | {"format": name}
     check(dictionary, facts, **dict(expect or {}))
     return dictionary, facts
@@ -143,7 +145,8 @@ def format_of(path: str | os.PathLike) -> str:
     elif path.suffix == ".safetensors":
         return "native" if native.KEY in _metadata(path) else "circuit_tracer"
     elif not path.exists():
-        raise FileNotFoundError(f"there is no {path}: give a dictionary's file or folder")
+        message = f"there is no {path}: give a dictionary's file or folder, or {told()}"
+        raise FileNotFoundError(message)
     raise ValueError(
         f"{path} is in none of the formats {', '.join(READERS)}: folders hold one of"
         f" {', '.join(_FOLDERS.values())}"

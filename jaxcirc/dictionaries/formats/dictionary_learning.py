@@ -135,7 +135,7 @@ def _made(kind: str, a: Arrays, file: Path) -> Coded:
     if kind == "BatchTopKSAE":
         return BatchTopK(coder, int(a["k"]), threshold)
     widths = tuple(np.cumsum(a["group_sizes"]).tolist())
-    return Matryoshka(coder, int(a["k"]), widths, threshold)
+    return Matryoshka(coder, int(a["k"]), widths=widths, threshold=threshold)
 
 
 def write_dictionary_learning(

@@ -132,7 +132,7 @@ def _plain(architecture: str, coder: Coder, a: Arrays, config: Facts, path: Path
     if architecture == "batchtopk":
         return BatchTopK(coder, _k(config, path), threshold)
     widths = tuple(sorted({*map(int, config.get("matryoshka_widths") or ()), coder.d_dict}))
-    return Matryoshka(coder, _k(config, path), widths, threshold)
+    return Matryoshka(coder, _k(config, path), widths=widths, threshold=threshold)
 
 
 def _k(config: Facts, path: Path) -> int:

@@ -18,6 +18,7 @@ from ._fit import Fitted as Fitted
 from ._fit import fit as fit
 from ._mesh import layout as layout
 from ._mesh import make_mesh as make_mesh
+from ._mesh import share_of as share_of
 from ._places import Place as Place
 from ._places import Spot as Spot
 from ._places import parse_place as parse_place

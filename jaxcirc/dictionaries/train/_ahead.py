@@ -19,10 +19,12 @@ from ._step import Hyper, State
 Shape = jax.ShapeDtypeStruct
 
 
-def shardings(config: Config, mesh: Mesh, d_out: int | None = None) -> State:
+def shardings(
+    config: Config, mesh: Mesh, d_out: int | None = None, sites: int | None = None
+) -> State:
     """The sharding of every array of a population's state, whatever its width.
 
-    - `d_out`: given for a transcoder.
+    - `d_out`: given for a transcoder; `sites`: for a crosscoder.
 
     Raises `ValueError` for features that the mesh cannot share out.
 
@@ -30,7 +32,8 @@ def shardings(config: Config, mesh: Mesh, d_out: int | None = None) -> State:
     PartitionSpec(None, None, 'dictionary')
     """
     check_divides(config.d_dict, mesh)
-    return layout(jax.eval_shape(partial(population, (config,), 1, d_out)), mesh)
+    make = partial(population, (config,), d_in=1, d_out=d_out, sites=sites)
+    return layout(jax.eval_shape(make), mesh)
 
 
 def arguments(
@@ -40,18 +43,21 @@ def arguments(
     *,
     members: int = 1,
     d_out: int | None = None,
+    sites: int | None = None,
 ) -> tuple[State, Hyper, Any, Any, Any]:
     """What `steps` takes after its config: state, hyper, x, y and share, as shapes on a mesh.
 
-    - `members`: of the population. `d_out`: given for a transcoder.
+    - `members`: of the population. `d_out`: given for a transcoder; `sites`: for a crosscoder.
 
     >>> with jax.set_mesh(mesh):
     ...     steps.lower(alike(config), *arguments(config, 576, mesh)).compile().memory_analysis()
     """
-    state = jax.eval_shape(partial(population, (config,) * members, d_in, d_out))
+    make = partial(population, (config,) * members, d_in=d_in, d_out=d_out, sites=sites)
+    state = jax.eval_shape(make)
     rates = jax.eval_shape(lambda: Hyper(jnp.zeros(members), jnp.zeros(members)))
     share = Shape((), jnp.float32)
-    x = Shape((config.batch, d_in), jnp.float32)
+    rows = (config.batch,) if sites is None else (config.batch, sites)
+    x = Shape((*rows, d_in), jnp.float32)
     y = x if d_out is None else Shape((config.batch, d_out), jnp.float32)
     if mesh is None:
         return state, rates, x, y, share

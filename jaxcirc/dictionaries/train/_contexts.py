@@ -63,8 +63,8 @@ def pack(
 ) -> Contexts:
     """Cut documents into rows of `length` tokens, and shuffle the rows.
 
-    - `tokens`: keep so many, drawn from all of the text. `bos`: whether each row begins with
-      that token. `seed`: of the order.
+    - `tokens`: keep so many to learn from (padding and the first of each row do not count), drawn
+      from all of the text. `bos`: whether each row begins with that token. `seed`: of the order.
 
     A document's last row is filled up with padding, which the mask leaves out; one of less than a
     quarter is dropped. Raises `ValueError` if there is nothing to cut.
@@ -84,7 +84,12 @@ def pack(
             f"the text is shorter than a quarter of a row: give more, or --context {length // 4}"
         )
     found = _laid(rows, begin, length, tokenizer.pad_id, tuple(sources), seed)
-    return found if tokens is None else found.take(slice(-(-tokens // length)))
+    return found if tokens is None else found.take(slice(_enough(found.mask, tokens)))
+
+
+def _enough(mask: Bool[np.ndarray, "context pos"], tokens: int) -> int:
+    """Rows whose tokens, without padding and the first of each, are so many."""
+    return 1 + int(np.searchsorted(np.cumsum(mask[:, 1:].sum(axis=1)), tokens))
 
 
 def _begin(tokenizer: TokenizerLike, bos: Bos) -> list[int]:

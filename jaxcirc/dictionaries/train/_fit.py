@@ -18,7 +18,7 @@ from .._trained import Trainable
 from ._checkpoint import Checkpoints
 from ._config import BY_K, Config, keys, peak
 from ._interrupt import put_off
-from ._mesh import check_divides, shared_out, used, whole
+from ._mesh import check_divides, check_part, shared_out, used, whole
 from ._resample import resampled
 from ._run import Run, begun, outline, scaled
 from ._source import Arrays, Batch, Source
@@ -79,6 +79,7 @@ def fit(
     config = _shared(configs)
     check_divides(config.d_dict, mesh)
     source = source if isinstance(source, Source) else Arrays(source)
+    check_part(source, mesh)
     task = _Task(configs, source, keep, mesh)
     run, waiting = task.start()
     hyper, shares = task.hyper, peak(config)

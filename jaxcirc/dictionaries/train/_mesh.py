@@ -4,7 +4,7 @@ An array with an axis that its annotation calls "feature" is cut along that axis
 whole on every device. So a dictionary, its optimiser's moments and its counters are never whole
 anywhere, a batch is cut along its tokens, and what the devices send each other is sums of gradients
 and of reconstructions. Several hosts: `jax.distributed.initialize()` in every process, then the
-same program. May import `_ops` and `_source`.
+same program. May import `_ops`, `_share` and `_source`.
 
 Ahead of time: `with jax.set_mesh(mesh): steps.lower(alike(config), *arguments(config, d_in, mesh))`
 compiles a step of training for devices that need not exist (see `_ahead`).
@@ -23,7 +23,8 @@ from jax.sharding import PartitionSpec as P
 from jaxtyping import Array
 
 from ..._ops import DATA, DICTIONARY, is_sharded
-from ._source import Batch
+from ._share import Part
+from ._source import Batch, Source
 
 
 def make_mesh(data: int = 1, dictionary: int = 1, devices: Sequence[Any] | None = None) -> Mesh:
@@ -79,6 +80,38 @@ def shared_out(batch: Mapping[str, Batch], mesh: Mesh | None) -> dict[str, Batch
     if mesh is None:
         return dict(batch)
     return {place: _both(x, y, mesh) for place, (x, y) in batch.items()}
+
+
+def share_of(mesh: Mesh) -> Part:
+    """(index, count): which part of every batch this process gives, as `part` of a source.
+
+    Processes whose devices hold the same tokens, since only features lie apart on them, give the
+    same part. Raises `ValueError` for a mesh that cuts a process's tokens across another's.
+
+    >>> fit(config, Stream(model, contexts, places, part=share_of(mesh)), mesh=mesh)
+    """
+    rows = np.moveaxis(mesh.devices, mesh.axis_names.index(DATA), 0)
+    held: dict[int, set[int]] = {}
+    for row, devices in enumerate(rows):
+        for device in np.ravel(devices):
+            held.setdefault(device.process_index, set()).add(row)
+    parts = sorted({tuple(sorted(own)) for own in held.values()})
+    if sum(map(len, parts)) != len(rows) or len(set(map(len, parts))) > 1:
+        raise ValueError(
+            "processes hold unequal parts of the tokens: make_mesh(jax.device_count())"
+        )
+    return parts.index(tuple(sorted(held[jax.process_index()]))), len(parts)
+
+
+def check_part(source: Source, mesh: Mesh | None) -> None:
+    """Raises `ValueError` for a source that hands out another part of a batch than the mesh takes
+    from this process."""
+    part = getattr(source, "part", None)
+    if mesh is not None and part is not None and part != share_of(mesh):
+        raise ValueError(
+            f"the source hands out part {part}, the mesh takes {share_of(mesh)} from this process:"
+            " part=share_of(mesh)"
+        )
 
 
 def whole(tree: Any, mesh: Mesh | None) -> Any:

@@ -8,6 +8,7 @@ May import `taps`.
 """
 
 import dataclasses
+import math
 from collections.abc import Sequence
 
 import jax
@@ -15,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from ...taps import At, Read, Sites
+from ...taps import AXES, At, Read, Sites
 
 
 @dataclasses.dataclass(frozen=True, order=True)
@@ -54,7 +55,16 @@ def parse_place(name: str, model) -> Place:
     sides = [tuple(_spot(part, model) for part in side.split("+")) for side in name.split(">")]
     if len(sides) > 2:
         raise ValueError(f'place "{name}": write "mlp_normed.12>mlp_out.12"')
+    for side in sides:
+        if len(side) > 1 and len({_width(spot, model) for spot in side}) > 1:
+            raise ValueError(f'place "{name}": only sites of one width stand side by side')
     return Place(sides[0], sides[-1])
+
+
+def _width(spot: Spot, model) -> int:
+    """Numbers a token has there; 0 where positions are no rows, as of `pattern`."""
+    rows, rest = AXES[spot.site][:2], AXES[spot.site][2:]
+    return math.prod(map(model.axis_size, rest)) if rows == ("batch", "pos") else 0
 
 
 def _spot(name: str, model) -> Spot:

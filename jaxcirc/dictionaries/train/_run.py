@@ -5,7 +5,7 @@ May import `_config`, `_mesh`, `_source`, `_step`.
 
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, TypedDict
 
 import equinox as eqx
 import jax
@@ -22,10 +22,11 @@ from ._step import Hyper, Report, State, alike, begin, steps
 
 
 class Units(eqx.Module):
-    """What activations of one place are divided by, and the mean of the scaled targets."""
+    """What activations of one place are divided by, a site of several each by its own, and the mean
+    of the scaled targets."""
 
-    inputs: Float[Array, ""]
-    outputs: Float[Array, ""]
+    inputs: Float[Array, "*site"]
+    outputs: Float[Array, "*site"]
     mean: Float[Array, "*d_out"]
 
 
@@ -53,12 +54,12 @@ def begun(
     units = {place: _units(place, [batch[place] for batch in first], mesh) for place in first[0]}
     states = {}
     for place, unit in units.items():
-        make = partial(population, tuple(configs), *widths(first[0][place]))
+        make = partial(population, tuple(configs), **widths(first[0][place]))
         if mesh is None:
-            states[place] = make(unit.mean)
+            states[place] = make(start=unit.mean)
         else:
-            there = layout(jax.eval_shape(make, unit.mean), mesh)
-            states[place] = jax.jit(make, out_shardings=there)(unit.mean)
+            there = layout(jax.eval_shape(make, start=unit.mean), mesh)
+            states[place] = jax.jit(make, out_shardings=there)(start=unit.mean)
     return Run(states, units, {})
 
 
@@ -69,7 +70,7 @@ def outline(
     states, units, reports = {}, {}, {}
     share = jax.ShapeDtypeStruct((), jnp.float32)
     for place, batch in first.items():
-        states[place] = jax.eval_shape(partial(population, tuple(configs), *widths(batch)))
+        states[place] = jax.eval_shape(partial(population, tuple(configs), **widths(batch)))
         units[place] = jax.eval_shape(_measured, *([side] for side in batch))
         x, y = jax.eval_shape(scaled, batch, units[place])
         step = partial(steps, alike(configs[0]))
@@ -79,23 +80,42 @@ def outline(
 
 def scaled(batch: Batch, unit: Units) -> Batch:
     """A batch in units of its place."""
-    return batch[0] / unit.inputs, batch[1] / unit.outputs
+    return batch[0] / unit.inputs[..., None], batch[1] / unit.outputs[..., None]
 
 
 def population(
-    configs: tuple[Config, ...], d_in: int, d_out: int | None, start: Array | None = None
+    configs: tuple[Config, ...],
+    d_in: int,
+    d_out: int | None = None,
+    start: Array | None = None,
+    sites: int | None = None,
 ) -> State:
     """The states of a population before its first step, stacked along a leading axis."""
     members = [
-        begin(config, build(config, keys(config)[0], d_in, d_out, start)) for config in configs
+        begin(config, build(config, keys(config)[0], d_in, d_out, start, sites))
+        for config in configs
     ]
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *members)
 
 
-def widths(batch: Batch) -> tuple[int, int | None]:
-    """d_in and d_out; no d_out for an autoencoder, whose targets are its inputs."""
+class Widths(TypedDict):
+    """Of a place: d_in; d_out, None for an autoencoder, whose targets are its inputs; how many
+    sites, None where there is one."""
+
+    d_in: int
+    d_out: int | None
+    sites: int | None
+
+
+def widths(batch: Batch) -> Widths:
+    """The widths of a batch. Raises `ValueError` for several sites that rebuild others."""
     x, y = batch
-    return x.shape[-1], None if x is y else y.shape[-1]
+    if x is not y and max(x.ndim, y.ndim) > 2:
+        raise ValueError(
+            "a crosscoder rebuilds what it reads: write resid_post.10+resid_post.14, without >"
+        )
+    several = x.shape[1] if x.ndim == 3 else None
+    return Widths(d_in=x.shape[-1], d_out=None if x is y else y.shape[-1], sites=several)
 
 
 def _placed(tree: Any, mesh: Mesh | None) -> Any:
@@ -115,7 +135,8 @@ def _units(place: str, batches: Sequence[Batch], mesh: Mesh | None) -> Units:
     if mesh is not None:
         measure = jax.jit(_measured, out_shardings=NamedSharding(mesh, P()))
     unit = measure(*([batch[side] for batch in batches] for side in (0, 1)))
-    if not all(np.isfinite(size) and size > 0 for size in (unit.inputs, unit.outputs)):
+    sizes = np.stack([unit.inputs, unit.outputs])
+    if not (np.isfinite(sizes) & (sizes > 0)).all():
         raise ValueError(
             f"{place}: activations are not finite, or all 0: check the model's weights"
             " and the mask of its sinks"
@@ -125,5 +146,5 @@ def _units(place: str, batches: Sequence[Batch], mesh: Mesh | None) -> Units:
 
 def _measured(inputs: list[Array], outputs: list[Array]) -> Units:
     x, y = (jnp.concatenate(side).astype(jnp.float32) for side in (inputs, outputs))
-    inputs_, outputs_ = (jnp.sqrt(jnp.mean(jnp.square(side))) for side in (x, y))
-    return Units(inputs_, outputs_, y.mean(axis=0) / outputs_)
+    inputs_, outputs_ = (jnp.sqrt(jnp.mean(jnp.square(side), axis=(0, -1))) for side in (x, y))
+    return Units(inputs_, outputs_, y.mean(axis=0) / outputs_[..., None])

@@ -1,8 +1,8 @@
 """Activations on disk: shards of safetensors with an index, to train from again and again.
 
 A shard holds so many batches of every place, in the order in which a source gave them; it is mapped
-into memory and read when its turn comes. The index is written last: a folder without one is not
-whole. May import `_source`.
+into memory and read when its turn comes; of several processes each reads its own rows of it. The
+index is written last: a folder without one is not whole. May import `_share` and `_source`.
 """
 
 import dataclasses
@@ -18,6 +18,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from ._share import Part, share, this_part
 from ._source import Batch, Source
 
 INDEX = "index.json"
@@ -37,6 +38,8 @@ def save_activations(
 
     - `shard`: batches in a file. `dtype`: "float16" (half the room; larger numbers than 65,504 are
       refused) or "float32".
+
+    Of several processes each gives a folder of its own, to be read with `part=(0, 1)`.
 
     Returns the folder. Raises `ValueError` for a folder that holds activations already, or numbers
     that the dtype cannot hold.
@@ -107,9 +110,12 @@ class Stored:
     """Saved activations as a `Source`: shards in random order, rows shuffled within each.
 
     - `places`: some of those saved (default: all). `epochs`: how often all are read.
+    - `part`: (index, count): of several processes with the same folder each reads its own rows of
+      every shard, in the same order of shards, and hands out its own part of every batch; so all
+      come to the end together. By default that of this process (see `Stream`).
 
-    Raises `FileNotFoundError` without an index; `ValueError` for a place that was not saved or a
-    shard that is damaged.
+    Raises `FileNotFoundError` without an index; `ValueError` for a place that was not saved, a
+    batch that cannot be shared out, or a shard that is damaged.
 
     >>> fit(Config("topk", batch=2048), Stored("acts", epochs=4))
     """
@@ -121,6 +127,7 @@ class Stored:
         *,
         epochs: int = 1,
         seed: int = 0,
+        part: Part | None = None,
     ):
         self.folder = Path(folder)
         if not (self.folder / INDEX).exists():
@@ -133,17 +140,14 @@ class Stored:
         if unknown:
             raise ValueError(f"{unknown[0]} was not saved: there are {self._index['places']}")
         self.epochs, self._seed, self._used = epochs, seed, 0
+        self.part = this_part(part)
+        self.size = share(self._index["batch"], self.part)
         self._open: _Open | None = None
-
-    @property
-    def size(self) -> int:
-        """Tokens in a batch, as saved."""
-        return self._index["batch"]
 
     @property
     def facts(self) -> dict:
         """Those of the source that was saved."""
-        saved = {"stored_as": self._index["dtype"], "epochs": self.epochs}
+        saved = {"stored_as": self._index["dtype"], "epochs": self.epochs, "parts": self.part[1]}
         return self._index["facts"] | saved | {"places": list(self.places)}
 
     def batch(self) -> Mapping[str, Batch]:
@@ -185,11 +189,12 @@ class Stored:
         shard = self._index["shards"][self._order(epoch)[place]]
         path = self.folder / shard["file"]
         n = shard["batches"] * self.size
+        own = slice(self.part[0] * n, (self.part[0] + 1) * n)
         order = np.random.default_rng((self._seed, 1, turn)).permutation(n)
         try:
             with safe_open(path, framework="numpy") as file:
-                names = [n for n in file.keys() if n.split("|")[0] in self.places]
-                return {name: file.get_tensor(name)[order] for name in names}
+                names = [name for name in file.keys() if name.split("|")[0] in self.places]
+                return {name: file.get_slice(name)[own][order] for name in names}
         except (SafetensorError, OSError, IndexError) as error:
             raise ValueError(f"{path} is damaged ({error}): save the activations again") from None
 

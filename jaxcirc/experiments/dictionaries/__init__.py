@@ -5,6 +5,7 @@ from ._annotations import read_annotations as read_annotations
 from ._annotations import write_annotations as write_annotations
 from ._codes import Codes as Codes
 from ._codes import collect as collect
+from ._evaluate import OtherWeights as OtherWeights
 from ._evaluate import evaluate as evaluate
 from ._evaluate import other_weights as other_weights
 from ._explain import Explainer as Explainer
@@ -21,3 +22,4 @@ from ._page import FeaturePage as FeaturePage
 from ._page import Look as Look
 from ._page import feature_page as feature_page
 from ._probe import probe as probe
+from ._table import table as table

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from ..._types import Progress
 from ...dictionaries import pca_of, random_directions
@@ -58,17 +58,30 @@ def moments(
 
     Raises `ValueError` where no token is kept.
     """
-    sums, l0, n = _Sums(contexts.length), 0.0, 0
+    return moments_of(model, [(dictionary, where)], contexts, batch, progress)[0]
+
+
+def moments_of(
+    model,
+    pairs: Sequence[tuple[AbstractDictionary, Where]],
+    contexts: Contexts,
+    batch: int,
+    progress: Progress | None = None,
+) -> list[Moments]:
+    """The same for several dictionaries at their places, by the same pass."""
+    spots = tuple(dict.fromkeys(spot for _, where in pairs for spot in where.spots))
+    sums = [_Sums(contexts.length) for _ in pairs]
     for i, chunk in enumerate(chunks(contexts, batch)):
-        rows = read_run(model, *chunk.arrays(), where.spots)
-        keep = where.kept(chunk, rows)
-        x, y = where.sides(rows)
-        sums.add(np.asarray(y, np.float64).reshape(len(keep), -1), keep)
-        l0 += float(np.asarray(_active(dictionary, x))[keep].sum())
-        n += int(keep.sum())
+        found = dict(zip(spots, read_run(model, *chunk.arrays(), spots), strict=True))
+        for own, (dictionary, where) in zip(sums, pairs, strict=True):
+            rows = [found[spot] for spot in where.spots]
+            keep = where.kept(chunk, rows)
+            x, y = where.sides(rows)
+            flat = np.asarray(y, np.float64).reshape(len(keep), -1)
+            own.add(flat, keep, np.asarray(_active(dictionary, x)))
         if progress is not None:
             progress(min(len(contexts), (i + 1) * batch), len(contexts))
-    return sums.moments(n, l0, str(where.place))
+    return [own.moments(str(where.place)) for own, (_, where) in zip(sums, pairs, strict=True)]
 
 
 class _Sums:
@@ -77,9 +90,16 @@ class _Sums:
     def __init__(self, length: int):
         self.length, self.total, self.square = length, 0.0, 0.0
         self.positions, self.counts = 0.0, np.zeros((length, 1))
+        self.n, self.l0 = 0, 0.0
 
-    def add(self, y: Float[np.ndarray, "token d"], keep: np.ndarray) -> None:
+    def add(
+        self,
+        y: Float[np.ndarray, "token d"],
+        keep: Bool[np.ndarray, "token"],
+        active: Float[np.ndarray, "token"],
+    ) -> None:
         chosen = y[keep]
+        self.n, self.l0 = self.n + len(chosen), self.l0 + float(active[keep].sum())
         self.total = self.total + chosen.sum(axis=0)
         self.square = self.square + chosen.T @ chosen
         self.positions = self.positions + np.where(keep[:, None], y, 0).reshape(
@@ -87,13 +107,14 @@ class _Sums:
         ).sum(axis=0)
         self.counts += keep.reshape(-1, self.length).sum(axis=0)[:, None]
 
-    def moments(self, n: int, l0: float, place: str) -> Moments:
+    def moments(self, place: str) -> Moments:
+        n = self.n
         if not n:
             raise ValueError(f"{place}: every token is masked: check sink_norm, or give more text")
         mean = np.asarray(self.total / n)
         spread = np.asarray(self.square / n) - np.outer(mean, mean)
         means = np.where(self.counts > 0, self.positions / np.maximum(self.counts, 1), mean)
-        return Moments(n, mean, spread, means, l0 / n)
+        return Moments(n, mean, spread, means, self.l0 / n)
 
 
 def baselines(

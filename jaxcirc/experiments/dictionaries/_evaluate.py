@@ -7,6 +7,7 @@ at equal k. On SmolLM2-135M with 16,000 tokens: about three minutes on two cores
 `dictionaries` and `taps`.
 """
 
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -60,7 +61,7 @@ def evaluate(
     """
     card = card or {}
     where = located(model, dictionary, place, sink_norm)
-    reference, contexts = _parts(contexts, reference)
+    reference, contexts = split_text(contexts, reference)
     with clock() as seconds, jax.default_matmul_precision("highest"):
         fitted, judged_on = (
             moments(model, dictionary, some, where, batch, _stage(progress, stage))
@@ -86,9 +87,12 @@ def evaluate(
         table=[row_of(found, name, size) for name, size in named.items()],
         arrays=arrays,
         axes={name: ("bin" if name == "density_counts" else "feature",) for name in arrays},
-        facts=model_facts(model) | asked | _text(contexts, reference, found.tokens),
+        facts=model_facts(model) | asked | text_facts(contexts, reference, found.tokens),
         seconds=seconds,
-        notes=[*other_weights(model, card), *_trained_on(contexts, card)]
+        notes=[
+            *other_weights(model, card, found.numbers[OWN]["fve"].value),
+            *trained_on(contexts, card),
+        ]
         + _notes(found, fitted, equal_k(dictionary, fitted), place),
     )
 
@@ -98,7 +102,7 @@ def task_of(place: str) -> str:
     return place.replace(">", "-to-").replace("+", "-and-")
 
 
-def _text(contexts: Contexts, reference: Contexts, tokens: int) -> dict[str, Any]:
+def text_facts(contexts: Contexts, reference: Contexts, tokens: int) -> dict[str, Any]:
     return {
         "contexts": len(contexts),
         "context": contexts.length,
@@ -110,7 +114,7 @@ def _text(contexts: Contexts, reference: Contexts, tokens: int) -> dict[str, Any
     }
 
 
-def _trained_on(contexts: Contexts, card: Mapping[str, Any]) -> list[str]:
+def trained_on(contexts: Contexts, card: Mapping[str, Any]) -> list[str]:
     """A warning if the card names one of the files as what the dictionary was trained on."""
     own = card.get("text")
     both = sorted(set(contexts.sources) & set(own if isinstance(own, list) else []))
@@ -118,7 +122,7 @@ def _trained_on(contexts: Contexts, card: Mapping[str, Any]) -> list[str]:
     return [f"The card names {named} as text that was trained on."] if both else []
 
 
-def _parts(contexts: Contexts, reference: Contexts | None) -> tuple[Contexts, Contexts]:
+def split_text(contexts: Contexts, reference: Contexts | None) -> tuple[Contexts, Contexts]:
     """Text to fit baselines on, and text to judge on; no document is in both if that can be."""
     if reference is not None:
         if reference.length != contexts.length:
@@ -160,12 +164,20 @@ def _notes(found: Measured, fitted: Moments, k: int, place: str) -> list[str]:
     return notes + found.notes
 
 
-def other_weights(model, card: Mapping[str, Any]) -> list[str]:
-    """A warning if the dictionary was trained on other weights than the model's."""
-    known = str(card.get("sha256") or "")
-    if not known or known == model.config.sha256:
+class OtherWeights(UserWarning):
+    """A dictionary is used on other weights than it was trained on."""
+
+
+def other_weights(model, card: Mapping[str, Any], fve: float | None = None) -> list[str]:
+    """A line, which is also warned with, if the card names other weights than the model's.
+
+    - `fve`: as measured on these weights, if it has been.
+    """
+    known, here = str(card.get("sha256") or ""), model.config
+    if not known or known == here.sha256:
         return []
-    return [
-        f"Trained on weights {known[:12]}..., judged on {model.config.sha256[:12]}...: the numbers"
-        " below are those of these weights, not the card's."
-    ]
+    name = f" ({card['model']})" if card.get("model") else ""
+    line = f"Trained on weights {known[:12]}...{name}, used on {here.sha256[:12]}... ({here.name}):"
+    told = "`jaxcirc sae eval` measures the FVE there." if fve is None else f"FVE {fve:.3f} there."
+    warnings.warn(f"{line} {told}", OtherWeights, stacklevel=3)
+    return [f"{line} {told}"]

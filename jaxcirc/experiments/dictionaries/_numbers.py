@@ -73,6 +73,8 @@ def _numbers(
         "dense": _share(density > DENSE, len(kept)),
     }
     for kind in ("zero", "mean"):
+        if f"entropy.{kind}" not in columns:
+            continue
         try:
             ablated = columns[f"entropy.{kind}"]
             found[f"recovered_{kind}"] = recovered(entropy, ablated, clean, scored)

@@ -4,22 +4,25 @@ May import `dictionaries` and `taps`.
 """
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from ..._types import Progress
+from ..._types import Progress, Resid
 from ...dictionaries.train import Contexts
 from ...taps import AbstractDictionary
 from ._baselines import Moments
 from ._judge import distance, judge
 from ._numbers import Measured
-from ._runs import Chunk, Clean, Where, chunks, clean_run, losses, spliced_run
+from ._runs import Chunk, Clean, Losses, Where, chunks, clean_run, losses, spliced_run
 
 OWN = "dictionary"
 """The name of the dictionary among its baselines."""
+
+Parts = dict[str, list[np.ndarray]]
+"""Columns of single tokens, a batch after the other."""
 
 
 class Pass:
@@ -43,42 +46,42 @@ class Pass:
 
     def over(self, contexts: Contexts, batch: int, progress: Progress | None) -> Measured:
         """All numbers of every token."""
-        parts: dict[str, list[np.ndarray]] = defaultdict(list)
+        parts: Parts = defaultdict(list)
         for i, chunk in enumerate(chunks(contexts, batch)):
-            for name, values in self._chunk(chunk).items():
+            clean = clean_run(self.model, *chunk.arrays(), self.where.spots)
+            columns, finals = self.spliced(chunk, clean, tuple(self.each), ablated=True)
+            runs = jnp.stack(list(finals.values()))
+            found = losses(self.model, clean.final, runs, chunk.arrays()[0])
+            for name, values in (columns | told(found, tuple(finals), chunk)).items():
                 parts[name].append(values)
             if progress is not None:
                 progress(min(len(contexts), (i + 1) * batch), len(contexts))
         return Measured.of(parts, tuple(self.each))
 
-    def _chunk(self, chunk: Chunk) -> dict[str, np.ndarray]:
-        tokens, mask = chunk.arrays()
-        clean = clean_run(self.model, tokens, mask, self.where.spots)
+    def spliced(
+        self, chunk: Chunk, clean: Clean, names: Sequence[str], ablated: bool = False
+    ) -> tuple[dict[str, np.ndarray], dict[str, Resid]]:
+        """Numbers of a batch's tokens by column, and the last stream with each of some dictionaries
+        in place (`ablated`: and with zero, and with the mean by position)."""
         keep = self.where.kept(chunk, clean.rows)
         x, y = self.where.sides(clean.rows)
-        columns, values = self._judged(x, y, keep)
-        values |= self._ablated(y)
-        scored = chunk.scored
+        columns, values = self._judged(x, y, keep, names)
+        values |= self._ablated(y) if ablated else {}
         document = np.asarray(chunk.contexts.document)
-        columns["document"] = np.repeat(document, tokens.shape[1])[keep]
-        columns["scored_document"] = np.repeat(document, scored.sum(axis=1))
-        finals = jnp.stack([self._spliced(chunk, clean, each, keep) for each in values.values()])
-        found = losses(self.model, clean.final, finals, tokens)
-        columns["clean"] = np.asarray(found.clean)[scored]
-        for i, name in enumerate(values):
-            columns[f"entropy.{name}"] = np.asarray(found.spliced[i])[scored]
-            columns[f"kl.{name}"] = np.asarray(found.kl[i])[scored]
-        return columns
+        columns["document"] = np.repeat(document, chunk.contexts.length)[keep]
+        columns["scored_document"] = np.repeat(document, chunk.scored.sum(axis=1))
+        finals = {name: self._spliced(chunk, clean, each, keep) for name, each in values.items()}
+        return columns, finals
 
     def _judged(
-        self, x: Array, y: Array, keep: Bool[np.ndarray, "token"]
+        self, x: Array, y: Array, keep: Bool[np.ndarray, "token"], names: Sequence[str]
     ) -> tuple[dict[str, np.ndarray], dict[str, Array]]:
-        """Numbers of every dictionary by column, and what each puts in the place of y."""
+        """Numbers of dictionaries by column, and what each puts in the place of y."""
         mean = jnp.broadcast_to(self.mean.reshape(y.shape[1:]), y.shape)
         columns, values = {"spread": np.asarray(distance(y, mean))[keep]}, {}
-        for name, dictionary in self.each.items():
+        for name in names:
             source = x if name == OWN else y.reshape(len(y), -1)
-            found = judge(dictionary, source, y, jnp.asarray(keep))
+            found = judge(self.each[name], source, y, jnp.asarray(keep))
             values[name] = found.rebuilt.reshape(y.shape)
             columns[f"error.{name}"] = np.asarray(distance(y, values[name]))[keep]
             columns[f"l0.{name}"] = np.asarray(found.l0)[keep]
@@ -99,3 +102,14 @@ class Pass:
         each = (values,) if len(targets) == 1 else tuple(values[:, i] for i in range(len(targets)))
         wanted = jnp.asarray(keep)
         return spliced_run(self.model, *chunk.arrays(), clean.start, each, wanted, targets)
+
+
+def told(
+    found: Losses, names: Sequence[str], chunk: Chunk, first: int = 0
+) -> dict[str, np.ndarray]:
+    """Losses by column; the runs of `names` are those from the `first` on."""
+    columns = {"clean": np.asarray(found.clean)[chunk.scored]}
+    for i, name in enumerate(names, first):
+        columns[f"entropy.{name}"] = np.asarray(found.spliced[i])[chunk.scored]
+        columns[f"kl.{name}"] = np.asarray(found.kl[i])[chunk.scored]
+    return columns
