@@ -80,9 +80,10 @@ def main(name: str, text: Sequence[Path], tokens: int | None, epochs: int) -> No
     """Train a suite, and write its files."""
     suite = SUITES[name]
     config: Config = suite["config"]
-    config = config if tokens is None else Config(**{**vars(config), "tokens": tokens})
+    if tokens is not None:
+        config = Config(**{**vars(config), "tokens": tokens, "dead_after": None})
     model, tokenizer = load_model(suite["model"])
-    wanted = experiments.enough(-(-config.tokens // epochs))
+    wanted = experiments.enough(config.tokens, batch=config.batch, epochs=epochs)
     contexts = experiments.contexts_of(model, tokenizer, text, tokens=wanted)
     source = Stream(model, contexts, suite["places"], batch=config.batch, epochs=epochs)
     folder = Path("runs") / f"suite-{name}"

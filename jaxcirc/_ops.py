@@ -2,10 +2,10 @@
 
 Imports `jaxcirc_kernels` and nothing of jaxcirc.
 
-A mesh is in use inside `with jax.set_mesh(mesh)`. On one with an axis "dictionary" the features of
-a dictionary are shared out among the devices of that axis, and tokens among those of "data": what
-needs all features of a token must then not be written plainly, or XLA brings all of them together
-on every device (537 MB where 4,096 tokens have 16,384 features).
+A mesh is in use inside `with jax.set_mesh(mesh)`. The features of a dictionary are shared out among
+the devices along its axis "dictionary", and tokens among those along "data": what needs all
+features of a token must then not be written plainly, or XLA brings all of them together on every
+device (537 MB where 4,096 tokens have 16,384 features).
 """
 
 from functools import partial
@@ -22,12 +22,14 @@ DATA, DICTIONARY = "data", "dictionary"
 
 
 def axis_size(axis: str) -> int:
-    """How many devices the mesh in use has along an axis; 0 without such an axis."""
-    return dict(jax.sharding.get_abstract_mesh().shape).get(axis, 0)
+    """How many devices the mesh in use has along an axis; 0 without such an axis, and where each
+    device works alone (inside `jax.shard_map`)."""
+    mesh = jax.sharding.get_abstract_mesh()
+    return 0 if axis in mesh.manual_axes else dict(mesh.shape).get(axis, 0)
 
 
 def is_sharded() -> bool:
-    """Whether the mesh in use shares out features."""
+    """Whether the mesh in use has an axis for features, be it of one device."""
     return axis_size(DICTIONARY) > 0
 
 
@@ -41,7 +43,7 @@ def keep(
     are kept. Slopes pass through what is kept.
 
     By a sort of each row, on a TPU by counting: a sort there takes several times the values' own
-    memory and most of a step's time.
+    memory and most of a step's time. On a mesh by a sort.
 
     - `now`: so many of the k (annealing). `weights`: values compete as value * weight.
 

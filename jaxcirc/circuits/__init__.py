@@ -1,5 +1,6 @@
 """Circuits: found, verified, and judged by ablation."""
 
+from . import features as features
 from . import formats as formats
 from ._acdc import Pruned as Pruned
 from ._acdc import acdc as acdc

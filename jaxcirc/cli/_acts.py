@@ -2,7 +2,7 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
 import tyro
 
@@ -12,9 +12,12 @@ from ._show import bars, console
 
 
 @dataclasses.dataclass(frozen=True)
-class Save:
-    """Write a model's activations to disk, to train dictionaries from with `sae train --stored`."""
+class Acts:
+    """Write a model's activations to disk, to train dictionaries from with `sae train --stored`;
+    stop it and run it again, and it goes on."""
 
+    command: tyro.conf.Positional[Literal["save"]]
+    """What to do."""
     out: Path = Path("acts")
     """The folder."""
     model: str = "smollm2-135m"
@@ -39,7 +42,7 @@ class Save:
                 model,
                 tokenizer,
                 self.text,
-                tokens=experiments.enough(self.tokens, self.context),
+                tokens=experiments.enough(self.tokens, self.context, self.batch),
                 length=self.context,
                 progress=lambda done, total: tell("sampling text", done, total),
             )
@@ -53,13 +56,3 @@ class Save:
             )
         size = sum(file.stat().st_size for file in folder.iterdir())
         console.print(f"{size / 1e6:,.0f} MB written to {folder}")
-
-
-@dataclasses.dataclass(frozen=True)
-class Acts:
-    """Activations on disk."""
-
-    command: tyro.conf.OmitSubcommandPrefixes[Annotated[Save, tyro.conf.subcommand("save")]]
-
-    def __call__(self) -> None:
-        self.command()

@@ -8,11 +8,6 @@ from .. import experiments
 from ._sections import print_sections
 from ._show import bars, write
 
-TITLES = {
-    "flat": "atoms alike and independent",
-    "tree": "parents and children, frequencies as 1 / rank",
-}
-
 COLUMNS = ("dictionary", "cosine", "F1", "found", "L0")
 """What is printed; `table.csv` has more."""
 
@@ -38,5 +33,6 @@ class Recovery:
                 seeds=self.seeds,
                 progress=tell,
             )
-        print_sections(result, TITLES, {world: COLUMNS for world in TITLES})
+        titles = {world: ": ".join(said) for world, said in experiments.WORLDS.items()}
+        print_sections(result, titles, dict.fromkeys(titles, COLUMNS))
         write(result, self.out)

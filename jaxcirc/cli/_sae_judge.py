@@ -1,6 +1,7 @@
 """`jaxcirc sae eval` and `jaxcirc sae page`."""
 
 import dataclasses
+import hashlib
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 import tyro
 
 from .. import experiments, models
+from .._types import Bos
 from ..dictionaries.formats import load_dictionary
 from ..experiments.dictionaries import Annotation as Note
 from ..experiments.dictionaries import (
@@ -16,6 +18,8 @@ from ..experiments.dictionaries import (
     evaluate,
     explain,
     feature_page,
+    place_of,
+    processed,
     read_annotations,
     write_annotations,
     write_feature_json,
@@ -41,6 +45,8 @@ class Subject:
     """Tokens of text."""
     context: int | None = None
     """Tokens in a context (default: what the card says, or 128)."""
+    bos: Bos | None = None
+    """Whether contexts begin with that token (default: what the card says, or the model's way)."""
     sink_norm: float | None = None
     """Tokens of a larger norm are left out (default: what the card says)."""
     seed: int = 0
@@ -50,28 +56,35 @@ class Subject:
 
     @property
     def name(self) -> str:
-        """What its folder is called after: a file without its ending, or a shipped one's name."""
-        return self.path.stem if self.path.exists() else "-".join(self.path.parts)
+        """What its folder is called after: its file's name and a digest of where that lies, or a
+        shipped one's name."""
+        if not self.path.exists():
+            return "-".join(self.path.parts)
+        path = self.path.resolve()
+        digest = hashlib.sha256(str(path).encode()).hexdigest()
+        return f"{path.stem if path.is_file() else path.name}-{digest[:6]}"
 
     def load(self) -> tuple[Any, Any, Any, dict[str, Any]]:
-        """Model, tokenizer, dictionary and its card."""
+        """Model (processed as the card says), tokenizer, dictionary and its card."""
         dictionary, card = load_dictionary(self.path)
         name = self.model or card.get("model")
         if not name:
             raise ValueError(f"{self.path.name} names no model: --model smollm2-135m")
-        return *models.load_model(name), dictionary, card
+        model, tokenizer = models.load_model(name)
+        return processed(model, card), tokenizer, dictionary, card
 
     def at(self, card: Mapping[str, Any]) -> dict[str, Any]:
         """Place and sink norm, as the experiments take them."""
-        site, layer = card.get("site"), card.get("layer")
-        place = self.place or card.get("place")
-        if place is None and (site is None or layer is None):
+        place = self.place or place_of(card)
+        if place is None:
             raise ValueError(f"{self.path.name} names no place: --place resid_post.12")
         norm = self.sink_norm if self.sink_norm is not None else card.get("sink_norm")
-        return {"place": place or f"{site}.{layer}", "sink_norm": norm or math.inf}
+        return {"place": place, "sink_norm": norm or math.inf}
 
     def contexts(self, model, tokenizer, card: Mapping[str, Any], tell):
         """Contexts drawn from all of the text."""
+        asked: bool | None = card.get("prepend_bos")
+        known: Bos = "model" if asked is None else "always" if asked else "never"
         length = self.context or int(card.get("context") or 128)
         return experiments.contexts_of(
             model,
@@ -80,6 +93,8 @@ class Subject:
             tokens=max(self.tokens, 2 * length),
             length=length,
             seed=self.seed,
+            stream="judge",
+            bos=self.bos or known,
             progress=lambda done, total: tell("sampling text", done, total),
         )
 
@@ -129,7 +144,7 @@ class Page:
     notes: Path | None = None
     """Annotations to show: JSON lines with feature and text."""
     explain: int = 0
-    """Explain so many features by n-gram rules, and note what holds."""
+    """Explain so many features by n-gram rules, shown where there is no annotation."""
     batch: int = 8
     """Contexts in a run."""
 
@@ -141,7 +156,8 @@ class Page:
         with bars() as tell:
             contexts = self.subject.contexts(model, tokenizer, card, tell)
             if self.explain:
-                notes += self._explained(model, tokenizer, dictionary, contexts, at, folder, tell)
+                found = self._explained(model, tokenizer, dictionary, contexts, at, folder, tell)
+                notes = [*found, *notes]  # the last one on a feature is shown
             paths = write_page(
                 (model, tokenizer),
                 dictionary,
@@ -160,7 +176,7 @@ class Page:
     def _explained(
         self, model, tokenizer, dictionary, contexts, at, folder: Path, tell
     ) -> list[Note]:
-        """What n-gram rules say of the first features, kept as annotations beside the page."""
+        """What n-gram rules say of the first features, kept beside the page."""
         wanted = range(min(self.explain, self.features, dictionary.d_dict))
         codes = collect(model, dictionary, contexts, **at, features=wanted, batch=self.batch)
 
@@ -172,7 +188,7 @@ class Page:
         )
         write(result, self.subject.out)
         found = [_note(row, model, at["place"]) for row in result.table]
-        write_annotations(found, folder / "annotations.jsonl")
+        write_annotations(found, folder / "explanations.jsonl")
         return found
 
 

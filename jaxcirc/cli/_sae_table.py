@@ -8,7 +8,7 @@ import tyro
 
 from .. import experiments, models
 from ..dictionaries.formats import load_dictionary, shipped, shipped_places, shipped_suites
-from ..experiments.dictionaries import table
+from ..experiments.dictionaries import processed, table
 from ._sections import print_sections
 from ._show import bars, write
 from ._source import Word
@@ -47,6 +47,7 @@ class Table:
         if not name:
             raise ValueError(f"{self.suite} names no model: --model smollm2-135m")
         model, tokenizer = models.load_model(name)
+        model = processed(model, card)
         with bars() as tell:
             result = table(
                 model,
@@ -76,6 +77,7 @@ class Table:
                 tokens=max(self.tokens, 2 * length),
                 length=length,
                 seed=self.seed,
+                stream="judge",
                 progress=lambda done, total: tell("sampling text", done, total),
             )
             for name, paths in given.items()

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -25,8 +25,16 @@ from ..dictionaries.train import (
 from ._sae_judge import write_page
 from ._show import bars, console
 
-PAGE = 8
+BATCH = 2048
+"""Tokens in a step, where nothing else is said."""
+
+PAGE = 16
 """Contexts for the page when the training text is stored activations."""
+
+Loaded = tuple[Any, Any]
+"""A model and its tokenizer."""
+Shown = tuple[Loaded, Contexts]
+"""What a page needs besides the dictionary."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,15 +45,16 @@ class Train:
     """A name, a GGUF file, a folder, or a Hub id."""
     site: tuple[str, ...] = ("resid_post",)
     """Sites; each is trained at every layer given. "mlp_normed>mlp_out" is a transcoder; one
-    crosscoder reads all sites at all layers."""
+    crosscoder reads all sites at all layers. (Not with --stored.)"""
     layer: tuple[int, ...] = (12,)
-    """Layers."""
+    """Layers. (Not with --stored.)"""
     tokens: int = 200_000
     """Tokens to learn from."""
     text: tuple[Path, ...] = ()
     """Files or folders of text, or hub:OWNER/NAME (default: sampled from the model itself)."""
     stored: Path | None = None
-    """Activations written by `jaxcirc acts save`, instead of text; their places are all trained."""
+    """Activations written by `jaxcirc acts save`, instead of text; their places are all trained.
+    The model, and text, are then for the page alone."""
     epochs: int = 1
     """How often the text is read; tokens count every time."""
     context: int = 128
@@ -62,14 +71,17 @@ class Train:
     """Peak rates (default: by width); several train side by side."""
     seed: tuple[int, ...] = (0,)
     """Seeds; several train side by side."""
-    batch: int = 2048
-    """Tokens in a step."""
+    dead_after: int | None = None
+    """Tokens without firing after which a feature is dead (default: a tenth of the run, at most ten
+    million)."""
+    batch: int | None = None
+    """Tokens in a step (default: 2,048, or those of a stored batch)."""
     optimiser: Optimiser = "adam"
     """Of the parameters."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Of the arithmetic; parameters stay float32."""
     save_every: int = 200
-    """Steps between checkpoints."""
+    """Steps between checkpoints; where steps are slow there is one every five minutes."""
     log: tuple[Literal["tensorboard", "wandb", "trackio"], ...] = ()
     """Loggers beside metrics.jsonl."""
     page: bool = True
@@ -78,50 +90,68 @@ class Train:
     """Where the run's folder goes."""
 
     def __call__(self) -> None:
-        configs = self._configs()
-        model, tokenizer = models.load_model(self.model)
-        contexts, rest = experiments.held_out(self._contexts(model, tokenizer))
-        source = self._source(model, contexts)
+        source, shown = self._of_text() if self.stored is None else self._of_store(self.stored)
+        configs = self._configs(source.facts["batch"])
         folder = experiments.run_folder(self.out, source, configs)
         console.print(f"{folder} (run the same command again to go on from its last checkpoint)")
         sinks = [open_sink(name, folder, dataclasses.asdict(configs[0])) for name in self.log]
-        with bar(self.batch) as told:
+        with bar(configs[0].batch) as told:
             paths = experiments.train_dictionaries(
                 source, configs, folder, save_every=self.save_every, sinks=sinks, tell=told
             )
         for path in paths:
             console.print(f"written to {path}")
-        if self.page:
-            self._page((model, tokenizer), rest, paths[0])
+        if shown is not None:
+            self._page(*shown, paths[0])
 
-    def _contexts(self, model, tokenizer) -> Contexts:
-        """Text to learn from, and some for the page; with --stored, for the page alone."""
+    def _of_text(self) -> tuple[Source, Shown | None]:
+        """The text's activations; and for the page some of it that is held out."""
+        batch = BATCH if self.batch is None else self.batch
+        self._configs(batch)  # what they refuse they refuse before the model is read
+        model, tokenizer = models.load_model(self.model)
+        wanted = experiments.enough(self.tokens, self.context, batch, self.epochs)
+        wanted = wanted * 10 // 9 + 2 * self.context
+        contexts, rest = experiments.held_out(self._contexts(model, tokenizer, wanted))
+        source = Stream(
+            model,
+            contexts,
+            self._places(),
+            batch=batch,
+            epochs=self.epochs,
+            seed=self.seed[0],
+        )
+        return source, ((model, tokenizer), rest) if self.page else None
+
+    def _of_store(self, folder: Path) -> tuple[Source, Shown | None]:
+        """What is stored; and for the page, if there is one, text that nothing learns from."""
+        source = Stored(folder, epochs=self.epochs, seed=self.seed[0])
+        self._check_stored(source.facts["batch"])
+        if not self.page:
+            return source, None
+        loaded = models.load_model(self.model)
+        wanted = PAGE * self.context
+        return source, (loaded, self._contexts(*loaded, wanted, stream="judge"))
+
+    def _check_stored(self, batch: int) -> None:
+        """Raises `ValueError` for what stored activations leave no choice of."""
+        idle = ("site", "layer") if self.page else ("site", "layer", "text", "context")
+        for field in dataclasses.fields(self):
+            if field.name in idle and getattr(self, field.name) != field.default:
+                raise ValueError(f"--{field.name} is not read with --stored: leave it out")
+        if self.batch not in (None, batch):
+            raise ValueError(f"stored batches have {batch} tokens: --batch {batch}")
+
+    def _contexts(self, model, tokenizer, wanted: int, stream: str = "train") -> Contexts:
         with bars() as tell:
             return experiments.contexts_of(
                 model,
                 tokenizer,
                 self.text,
-                tokens=self._wanted() if self.stored is None else 20 * PAGE * self.context,
+                tokens=wanted,
                 length=self.context,
+                stream=stream,
                 progress=lambda done, total: tell("sampling text", done, total),
             )
-
-    def _source(self, model, contexts: Contexts) -> Source:
-        if self.stored is not None:
-            return Stored(self.stored, epochs=self.epochs, seed=self.seed[0])
-        return Stream(
-            model,
-            contexts,
-            self._places(),
-            batch=self.batch,
-            epochs=self.epochs,
-            seed=self.seed[0],
-        )
-
-    def _wanted(self) -> int:
-        """Tokens of text: to learn from, and a tenth held out."""
-        once = experiments.enough(-(-self.tokens // self.epochs), self.context)
-        return once * 10 // 9 + 2 * self.context
 
     def _places(self) -> list[str]:
         """Every site at every layer, or all of them as one place."""
@@ -132,13 +162,16 @@ class Train:
         pairs = itertools.product(sides, self.layer)
         return [">".join(f"{part}.{layer}" for part in side) for side, layer in pairs]
 
-    def _configs(self) -> list[Config]:
+    def _configs(self, batch: int) -> list[Config]:
+        if self.k is not None and self.architecture in ("l1", "l1_unit", "p_anneal", "gated"):
+            raise ValueError(f"--k {self.k}: {self.architecture} has none, it has --sparsity")
         shared = Config(
             architecture=self.architecture,
             d_dict=self.d_dict,
             k=self.k,
-            batch=self.batch,
+            batch=batch,
             tokens=self.tokens,
+            dead_after=self.dead_after,
             optimiser=self.optimiser,
             dtype=self.dtype,
         )
@@ -148,7 +181,7 @@ class Train:
             for seed, sparsity, rate in itertools.product(self.seed, self.sparsity, rates)
         ]
 
-    def _page(self, loaded, rest, path: Path) -> None:
+    def _page(self, loaded: Loaded, rest: Contexts, path: Path) -> None:
         """The first dictionary's page, over the text held out."""
         dictionary, card = load_dictionary(path)
         at = {"place": card["place"], "sink_norm": card["sink_norm"]}

@@ -6,15 +6,17 @@ $\hat e$ its reconstruction from the largest $k_{aux}$ dead features, without bi
 `_ops`, `_coder`, `_coded`, `_sparse`, `_trained`.
 """
 
+import dataclasses
 from collections.abc import Callable
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Bool, Float, Int
 
-from .._ops import among_largest, is_sharded, keep
+from .._ops import DATA, DICTIONARY, among_largest, axis_size, is_sharded, keep
 from ._coded import Coded
 from ._coder import Coder
 from ._sparse import Codes, decode, select
@@ -56,9 +58,22 @@ class TopK(Coded):
     def loss(
         self, x: Float[Array, "token d_in"], y: Float[Array, "token d_out"], at: Stage
     ) -> tuple[Float[Array, ""], Seen]:
-        if self.by_length or is_sharded():
+        if self.by_length or axis_size(DICTIONARY) > 1:
             return self._dense(x, y, at)
-        return lax.platform_dependent(self, x, y, at, tpu=TopK._dense, default=TopK._by_rows)
+        by_rows = TopK._of_own_tokens if axis_size(DATA) else TopK._by_rows
+        return lax.platform_dependent(self, x, y, at, tpu=TopK._dense, default=by_rows)
+
+    def _of_own_tokens(self, x: Array, y: Array, at: Stage) -> tuple[Array, Seen]:
+        """`_by_rows` where a mesh shares out tokens alone: the mean of all devices' own."""
+
+        def on_each(dictionary: TopK, x: Array, y: Array, at: Stage) -> tuple[Array, Seen]:
+            value, seen = lax.pmean(dictionary._by_rows(x, y, at), DATA)
+            return value, dataclasses.replace(seen, fired=seen.fired * lax.axis_size(DATA))
+
+        rows = P(DATA)
+        in_specs = P(), rows, rows, P()
+        each = jax.shard_map(on_each, in_specs=in_specs, out_specs=P(), check_vma=False)
+        return each(self, x, y, at)
 
     def _dense(self, x: Array, y: Array, at: Stage) -> tuple[Array, Seen]:
         """On a TPU, where gathering rows takes three times the memory of the plain products."""

@@ -41,6 +41,7 @@ from .plan import Plan as Plan
 from .plan import plan_training as plan_training
 from .recovery import ARCHITECTURES as ARCHITECTURES
 from .recovery import SCALES as SCALES
+from .recovery import WORLDS as WORLDS
 from .recovery import study_recovery as study_recovery
 from .tasks import TaskRow as TaskRow
 from .tasks import survey_tasks as survey_tasks

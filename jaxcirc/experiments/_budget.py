@@ -20,6 +20,10 @@ PRODUCTS = {"gated": 7}
 """Matrix products of tokens by width by features in a step. Encode, decode, and the gradients of
 features and of both weights are five; a gated dictionary decodes twice."""
 
+BY_ROWS = ("topk",)
+"""Architectures that multiply but once, to encode, and take the active rows for all the rest: where
+every device holds all features, but on a TPU."""
+
 SHUFFLES = 3
 """Copies of the shuffled tokens while the next are gathered: the old, the parts, and the new."""
 
@@ -131,6 +135,21 @@ class Layout:
         return (CODES[config.architecture] + ranks) * self.code + slopes + 2 * self.revived
 
     @property
+    def by_rows(self) -> bool:
+        """Whether the step takes active rows alone."""
+        alone = self.shards == 1 and self.chip.kind != "tpu"
+        return alone and self.job.config.architecture in BY_ROWS
+
+    @property
+    def gathered(self) -> float:
+        """Bytes of the active rows that a device reads, to decode and for the slopes of features,
+        and of those of both weights' slopes that it adds to."""
+        job, each = self.job, self.job.config.batch / self.data * self.job.config.active
+        d_out = job.d_out or job.d_in
+        added = 2 * FLOAT32 * (job.d_in + d_out)
+        return each * (2 * d_out * job.number + added) if self.by_rows else 0.0
+
+    @property
     def revived(self) -> float:
         """Bytes of the candidates that the devices of a dictionary bring together, where dead
         features have to explain what is left: half of the width from each."""
@@ -173,15 +192,17 @@ class Layout:
     def seconds(self) -> Mapping[str, float]:
         """Least seconds of a step, by what sets them."""
         job, chip, config = self.job, self.chip, self.job.config
-        products = PRODUCTS.get(config.architecture, 5) * (job.d_in + (job.d_out or job.d_in))
+        least = 1 if self.by_rows else PRODUCTS.get(config.architecture, 5)
+        products = least * (job.d_in + (job.d_out or job.d_in))
         multiplied = products * config.batch * config.d_dict / self.devices
         run = config.batch * job.shape.operations(job.layers, job.context) / self.devices
         read = max(1.0, self.runs) * job.layers * job.shape.block * job.item
+        taken = 2 * sum(self.kept) + 2 * self.code + self.gathered
         return {
             "language model, arithmetic": run / chip.flops,
             "language model, memory": read / chip.bandwidth,
             "dictionary, arithmetic": multiplied / chip.flops,
-            "dictionary, memory": (2 * sum(self.kept) + 2 * self.code) / chip.bandwidth,
+            "dictionary, memory": taken / chip.bandwidth,
             "links": sum(move.sent for move in self.moves) / chip.link,
         }
 

@@ -7,7 +7,9 @@ it the model's forward pass. Expect an explained variance above .8 after 200,000
 
 import dataclasses
 import hashlib
+import io
 import json
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -17,7 +19,8 @@ import jax
 import numpy as np
 
 from .. import dictionaries
-from .._types import Progress
+from .._types import Bos, Progress
+from ..dictionaries.formats import write_file
 from ..dictionaries.train import (
     Checkpoints,
     Config,
@@ -39,7 +42,7 @@ CHARACTERS = 8
 """Read for every token wanted; most tokens are shorter."""
 
 EVERY = 50
-"""Steps between two reports."""
+"""Steps between two reports, where steps are fast."""
 
 
 def contexts_of(
@@ -50,36 +53,41 @@ def contexts_of(
     tokens: int,
     length: int = 128,
     seed: int = 0,
+    stream: str = "train",
+    bos: Bos = "model",
     progress: Progress | None = None,
 ) -> Contexts:
     """Rows of tokens from text; without any, drawn from the model and kept in the cache.
 
     - `text`: files, folders, or data sets of the Hub (`hub:OWNER/NAME`), of which the beginning
       is read: as many characters as so many tokens may need.
+    - `stream`: what text drawn from the model is for; "judge" shares none with "train". `bos`:
+      whether each row begins with that token.
 
     >>> contexts_of(model, tokenizer, [Path("corpus/")], tokens=1_000_000)
     """
     if text:
         wanted = CHARACTERS * tokens
         some = excerpts(read_texts(*text, most=wanted), wanted, seed)
-        return pack(some, tokenizer, length, tokens, seed=seed)
-    key = f"{model.config.sha256[:16]}-{tokens}-{length}-{seed}"
+        return pack(some, tokenizer, length, tokens, bos=bos, seed=seed)
+    key = f"{model.config.sha256[:16]}-{tokens}-{length}-{stream}-{seed}-{bos}"
     path = cache_dir() / "contexts" / f"{key}.npz"
     if not path.exists():
-        found = sampled(model, tokenizer, tokens, length, seed=seed, progress=progress)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(".part.npz")
-        np.savez(partial, tokens=found.tokens)
-        partial.replace(path)
-    rows = np.load(path)["tokens"]
+        asked = {"seed": seed, "stream": stream, "bos": bos, "progress": progress}
+        found, buffer = sampled(model, tokenizer, tokens, length, **asked), io.BytesIO()
+        np.savez(buffer, tokens=found.tokens, sources=np.asarray(found.sources))
+        write_file(path, buffer.getvalue())
+    with np.load(path) as kept:
+        rows, sources = kept["tokens"], tuple(kept["sources"].tolist())
     numbers = np.arange(len(rows))
-    mask = np.ones_like(rows, bool)
-    return Contexts(rows, mask, numbers, np.zeros_like(numbers), ("sampled from the model",))
+    return Contexts(rows, np.ones_like(rows, bool), numbers, np.zeros_like(numbers), sources)
 
 
-def enough(tokens: int, length: int = 128) -> int:
-    """Tokens of text for so many to learn from: first tokens and sinks are left out."""
-    return round(tokens * (1.04 + 1 / length)) + length
+def enough(tokens: int, length: int = 128, batch: int = 2048, epochs: int = 1) -> int:
+    """Tokens of text for so many to learn from in whole batches: first tokens and sinks are left
+    out."""
+    once = -(-tokens // batch) * batch / epochs
+    return math.ceil(once * (1.04 + 1 / length)) + length
 
 
 def held_out(contexts: Contexts, rows: int = 256) -> tuple[Contexts, Contexts]:
@@ -111,14 +119,16 @@ def train_dictionaries(
     """Train one dictionary (or a population) for every place of a source in one pass; resume what
     is there.
 
-    - `folder`: of the run: checkpoints, metrics.jsonl, and the dictionaries when they are done.
-      `tell`: told (step, steps, numbers) every `EVERY` steps.
+    - `folder`: of the run: run.json (what it is of), checkpoints, metrics.jsonl, and the
+      dictionaries when they are done. `tell`: told (step, steps, numbers) as `fit` tells, every
+      `EVERY` steps.
 
     Returns the dictionaries' files.
 
     >>> source = Stream(model, contexts, ["resid_post.12"])
     >>> train_dictionaries(source, [Config("topk")], Path("runs/a"))
     """
+    _describe(folder, source, configs)
     every = [json_lines(folder / "metrics.jsonl"), *sinks]
 
     def report(step: int, steps: int, reports: Mapping[str, Report]) -> None:
@@ -130,6 +140,13 @@ def train_dictionaries(
 
     keep = Checkpoints(folder / "checkpoints", every=save_every)
     return _write(fit(configs, source, keep=keep, tell=report, every=EVERY), folder)
+
+
+def _describe(folder: Path, source: Source, configs: Sequence[Config]) -> None:
+    """Write what a run is of, where its folder does not say so yet."""
+    said = {"source": source.facts, "configs": [dataclasses.asdict(config) for config in configs]}
+    if not (folder / "run.json").exists():
+        write_file(folder / "run.json", (json.dumps(said, indent=1) + "\n").encode())
 
 
 def flat(reports: Mapping[str, Report]) -> dict[str, float]:
@@ -157,7 +174,8 @@ def _write(fitted: Fitted, folder: Path) -> list[Path]:
         for i, (dictionary, config) in enumerate(zip(members, fitted.configs, strict=True)):
             member = f"-{i}" if len(members) > 1 else ""
             path = folder / f"{place.replace('>', '-to-')}{member}.safetensors"
-            facts = card_of(place, config, fitted.facts) | {"training": own}
+            facts = card_of(place, config, fitted.facts)
+            facts |= {"tokens": fitted.tokens, "training": own}
             paths.append(dictionaries.save_dictionary(dictionary, path, facts=facts))
     return paths
 

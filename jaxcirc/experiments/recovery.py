@@ -64,6 +64,11 @@ ARCHITECTURES = (
     "crosscoder by k",
 )
 BASELINES = ("oracle codes", "oracle pursuit", "frozen random", "random pursuit")
+WORLDS = {
+    "flat": ("atoms alike and independent", "every atom as frequent as the others"),
+    "tree": ("parents and children", "a child needs its parent; frequencies as 1 / rank"),
+}
+"""By name: what a world is, and how its atoms occur."""
 FOUND = 0.9
 """The cosine from which on an atom counts as found."""
 LEAST = 1e-3

@@ -7,6 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ..experiments import Result
+from ..experiments.dictionaries import EDGES
 from . import _reading, style
 
 OWN = "dictionary"
@@ -30,8 +31,7 @@ def dictionary_picture(result: Result) -> Figure:
 def _draw_densities(axes: Axes, result: Result) -> None:
     density = np.asarray(result.arrays["density"], float)
     alive = density[density > 0]
-    edges = np.linspace(-6, 0, 49).tolist()
-    axes.hist(np.clip(np.log10(alive), -6, 0), edges, color=style.HELPS)
+    axes.stairs(result.arrays["density_counts"], EDGES, fill=True, color=style.HELPS)
     axes.set_xlim(min(-5.0, float(np.log10(alive.min(initial=1)))) - 0.2, 0.05)
     axes.xaxis.set_major_formatter(lambda value, _: f"{100 * 10**value:.6g}%")
     axes.set(xlabel="share of tokens a feature is active on", ylabel="features")

@@ -5,14 +5,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ..experiments import Result
+from ..experiments.recovery import BASELINES, WORLDS
 from . import _reading, style
 
 MEASURES = (("cosine", "o", style.HELPS), ("F1", "D", style.OPPOSES))
-BASELINES = ("oracle codes", "oracle pursuit", "frozen random", "random pursuit")
-WORLDS = {
-    "flat": ("Atoms alike and independent", "every atom as frequent as the others"),
-    "tree": ("Parents and children", "a child needs its parent; frequencies as 1 / rank"),
-}
 
 
 @style.styled
@@ -28,7 +24,8 @@ def recovery_dots(result: Result) -> Figure:
     figure = Figure(figsize=(6.4 * len(worlds), height), layout="constrained")
     for axes, world in zip(figure.subplots(1, len(worlds), squeeze=False)[0], worlds, strict=True):
         _draw(axes, rows[world])
-        style.heading(axes, *WORLDS.get(world, (world, "")))
+        title, note = WORLDS.get(world, (world, ""))
+        style.heading(axes, title.capitalize(), note)
     figure.axes[0].legend(loc="lower right", fontsize=8.5)
     return figure
 

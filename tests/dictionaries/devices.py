@@ -41,8 +41,8 @@ from jaxcirc.dictionaries.train import (
     share_of,
     steps,
 )
-from jaxcirc.dictionaries.train._fit import _Task
 from jaxcirc.dictionaries.train._run import population
+from jaxcirc.dictionaries.train._task import Task
 
 TOKENS, D_IN, WIDTH, STEPS = 64, 8, 512, 8
 SHARED = {"d_dict": WIDTH, "k": 8, "batch": TOKENS, "tokens": TOKENS * STEPS, "dead_after": 150}
@@ -54,8 +54,14 @@ CONFIGS = {name: Config(name, **SHARED) for name in (*FOUR, *REST)}
 active alone, with its encoder still its direction, has a gradient of 0 but for rounding, and Adam
 makes whole steps of that."""
 
-SHAPES = ((8, 1), (1, 8))
-"""Meshes tried beside 2 x 4."""
+ALL, TOKENS_ALONE, FEATURES_ALONE = (2, 4), (8, 1), (1, 8)
+"""Meshes, by what they share out."""
+
+POPULATIONS = {
+    ALL: [Config("l1", sparsity=s, resample=2, **SHARED) for s in (0.2, 0.5)],
+    TOKENS_ALONE: [Config("topk", seed=seed, **SHARED) for seed in (0, 1)],
+}
+"""Two members each; those of the first have dead features drawn anew."""
 
 
 def batches(rank: int = 0, ranks: int = 1, n: int = STEPS) -> list[np.ndarray]:
@@ -98,25 +104,15 @@ def told(configs, x, **options) -> list[list[float]]:
     return numbers
 
 
-def learned(names) -> dict:
-    """What is told on a mesh of 2 x 4, and the compiled steps."""
-    mesh, programs, numbers = make_mesh(2, 4), {}, {}
+def learned(names, shape=ALL) -> dict:
+    """What is told on a mesh, and the compiled steps."""
+    mesh, programs, numbers = make_mesh(*shape), {}, {}
     for name in names:
         numbers[name] = told(CONFIGS[name], batches(), mesh=mesh)
         with jax.set_mesh(mesh):
             lowered = steps.lower(alike(CONFIGS[name]), *arguments(CONFIGS[name], D_IN, mesh))
             programs[name] = lowered.compile().as_text()
     return {"told": numbers, "programs": programs}
-
-
-def other_shapes() -> list:
-    return [told(CONFIGS["topk"], batches(), mesh=make_mesh(*shape)) for shape in SHAPES]
-
-
-def two_members() -> list:
-    """Two members, and dead features drawn anew."""
-    configs = [Config("l1", sparsity=s, resample=2, **SHARED) for s in (0.2, 0.5)]
-    return told(configs, batches(), mesh=make_mesh(2, 4))
 
 
 def resumed(source, folder: Path, mesh: Mesh, then: Mesh) -> list:
@@ -136,7 +132,7 @@ def resumed(source, folder: Path, mesh: Mesh, then: Mesh) -> list:
 
 def shares() -> dict:
     """The size of every array of a fresh state, and how much of it one device holds."""
-    run, _ = _Task([CONFIGS["topk"]], Arrays(batches()), None, make_mesh(2, 4)).start()
+    run, _ = Task([CONFIGS["topk"]], Arrays(batches()), None, make_mesh(2, 4)).start()
     return {
         jax.tree_util.keystr(path): (leaf.size, leaf.addressable_shards[0].data.size / leaf.size)
         for path, leaf in jax.tree_util.tree_leaves_with_path(run.states)
@@ -203,8 +199,15 @@ def main(what: str, *rest: str) -> dict:
     if what == "stopped":
         return stopped(rest[0], int(rest[1]), rest[2])
     if what == "four":
-        return learned(FOUR) | {"shares": shares(), "beginning": beginning()}
-    shapes = {"other_shapes": other_shapes(), "population": two_members()}
+        alone = {"tokens alone": learned(["topk"], TOKENS_ALONE)}
+        return learned(FOUR) | alone | {"shares": shares(), "beginning": beginning()}
+    shapes = {
+        "features alone": told(CONFIGS["topk"], batches(), mesh=make_mesh(*FEATURES_ALONE)),
+        "populations": [
+            told(configs, batches(), mesh=make_mesh(*shape))
+            for shape, configs in POPULATIONS.items()
+        ],
+    }
     folder = Path(tempfile.mkdtemp())
     elsewhere = resumed(batches, folder, make_mesh(2, 4), make_mesh(4, 2))
     return learned(REST) | shapes | {"elsewhere": elsewhere}

@@ -6,10 +6,17 @@ import numpy as np
 
 from jaxcirc.dictionaries import Config
 from jaxcirc.dictionaries.train._config import Architecture
+from jaxcirc.dictionaries.train._settings import BY_K
 
 D, F, BATCH, SITES = 8, 16, 64, 2
 SMALL = Config(
-    "topk", d_dict=F, k=3, sparsity=0.1, batch=BATCH, tokens=BATCH * 40, learning_rate=0.01
+    "topk",
+    d_dict=F,
+    k=3,
+    batch=BATCH,
+    tokens=BATCH * 40,
+    learning_rate=0.01,
+    dead_after=500_000,
 )
 NAMES = (*Architecture.__args__, "crosscoder_k")
 """Every architecture; a crosscoder without k, and with it."""
@@ -31,10 +38,11 @@ def made(
 
 
 def of(name: str, **fields) -> Config:
-    if not name.startswith("crosscoder"):
-        return dataclasses.replace(SMALL, architecture=name, **fields)
-    k = SMALL.k if name == "crosscoder_k" else None
-    return dataclasses.replace(SMALL, **({"architecture": "crosscoder", "k": k} | fields))
+    own: dict = {} if name in (*BY_K, "crosscoder_k") else {"sparsity": 0.1}
+    if name.startswith("crosscoder"):
+        own |= {"k": SMALL.k if name == "crosscoder_k" else None}
+    architecture = name.removesuffix("_k")
+    return dataclasses.replace(SMALL, **({"architecture": architecture} | own | fields))
 
 
 def data(name: str, n: int, seed: int = 0) -> list[np.ndarray]:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import warnings
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -19,11 +20,14 @@ from jaxcirc.dictionaries.train import (
     Config,
     DamagedCheckpoint,
     InexactResume,
+    RanOut,
+    _clock,
     fit,
 )
 from jaxcirc.dictionaries.train._checkpoint import EXACT
-from jaxcirc.dictionaries.train._fit import _advance, _Task
+from jaxcirc.dictionaries.train._fit import _advance
 from jaxcirc.dictionaries.train._run import outline
+from jaxcirc.dictionaries.train._task import Task
 
 HERE = Path(__file__).parent
 
@@ -101,6 +105,55 @@ def test_nothing_learned_before_the_first_checkpoint_is_lost_for_good(tmp_path, 
     assert same(train(tmp_path), uninterrupted)
 
 
+class Sick(Draws):
+    """Draws of which the twelfth is not a number."""
+
+    def batch(self):
+        x, y = super().batch()["here"]
+        bad = self.given == 12
+        return {"here": (x * np.nan, y) if bad else (x, y)}
+
+
+def test_a_run_that_has_diverged_is_not_saved(tmp_path):
+    for _ in range(2):  # and the same call finds the last good checkpoint again
+        with pytest.raises(ValueError, match="diverged .*last good checkpoint is .*000000010$"):
+            fit(configs(), Sick(), keep=Checkpoints(tmp_path, every=5), every=50)
+        assert steps_in(tmp_path) == [5, 10]
+
+
+class Short(Draws):
+    """Draws that end after nine."""
+
+    def batch(self):
+        if self.given == 9:
+            raise StopIteration
+        return super().batch()
+
+
+def test_a_run_whose_source_ends_is_saved_as_it_is(tmp_path, uninterrupted):
+    ends = []
+    for _ in range(2):
+        with pytest.warns(RanOut, match="after 288 of 768 tokens"):
+            ends.append(train(tmp_path, source=Short()))
+        assert steps_in(tmp_path) == [5, 9] and ends[-1].tokens == 288
+    assert same(*ends)
+    assert same(train(tmp_path), uninterrupted)  # the same tokens, and more of them
+
+
+def test_slow_steps_are_saved_in_between(tmp_path, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(_clock, "time", SimpleNamespace(monotonic=lambda: now[0]))
+
+    def tell(step, *_):
+        now[0] += 70.0
+        if step == 12:
+            raise Stop
+
+    with pytest.raises(Stop):
+        fit(configs(), Draws(), keep=Checkpoints(tmp_path, 100, 9), tell=tell, every=1)
+    assert Checkpoints(tmp_path).steps == [5, 10]
+
+
 CONFIGS = {
     "topk": Config("topk", d_dict=64, k=4, k_start=16, dead_after=100, batch=BATCH),
     "batchtopk": Config("batchtopk", d_dict=64, k=4, optimiser="muon", batch=BATCH),
@@ -155,8 +208,10 @@ def test_a_finished_run_is_read_back(finished, uninterrupted):
 def restored(folder: Path, **changes) -> int | None:
     """The step that a run would go on from."""
     source = Draws()
-    task = _Task(configs(**changes), source, None, None)
-    shape = outline(task.configs, task.hyper, task.next(), None)
+    task = Task(configs(**changes), source, None, None)
+    first = task.next()
+    assert first is not None
+    shape = outline(task.configs, task.hyper, first, None)
     found = Checkpoints(folder).restore(shape, source, task.facts)
     assert found is None or source.given == found.done
     return None if found is None else found.done
@@ -255,7 +310,7 @@ def test_what_is_being_written_does_not_change(tmp_path):
     """Steps that follow a save work in the memory of the run that is saved."""
     config = Config("l1", d_dict=2048, batch=BATCH, tokens=BATCH * 100)
     source = Draws(d_in=256)
-    task, keep = _Task([config], source, None, None), Checkpoints(tmp_path, every=1)
+    task, keep = Task([config], source, None, None), Checkpoints(tmp_path, every=1)
     run, waiting = task.start()
     run = _advance(config, run, task.hyper, waiting[0], 1.0)
     before = jax.tree.map(np.array, run)

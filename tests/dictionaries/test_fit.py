@@ -1,6 +1,7 @@
 """Training: it descends, a population is its members, units fold away, the dead come back."""
 
 import dataclasses
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -9,8 +10,8 @@ import optax
 import pytest
 from fitting import BATCH, NAMES, SITES, SMALL, D, F, data, made, of
 
-from jaxcirc.dictionaries import Fitted, Transcoder, fit
-from jaxcirc.dictionaries.train import Arrays, build
+from jaxcirc.dictionaries import Config, Fitted, Transcoder, fit
+from jaxcirc.dictionaries.train import Arrays, RanOut, _clock, build
 from jaxcirc.dictionaries.train._config import keys, peak, stage
 from jaxcirc.dictionaries.train._step import LONG, Hyper, begin, optimiser, step
 
@@ -49,7 +50,7 @@ def test_a_member_is_what_it_is_alone(trained, name):
         np.testing.assert_allclose(a, b, rtol=2e-3, atol=2e-3 * float(np.abs(b).max() + 1e-6))
 
 
-@each
+@pytest.mark.parametrize("name", ["topk", "jumprelu", "crosscoder"])
 def test_units_fold_away(trained, name):
     """Trained on x in other units, the dictionary is the same in those: at x / u it says f(x)."""
     fitted, _ = trained[name]
@@ -188,6 +189,33 @@ def test_silence_does_not_turn_over():
     assert (after.silent == LONG).all() and report.dead == 1
 
 
+def test_a_feature_is_dead_after_a_tenth_of_the_run():
+    assert Config(tokens=200_000).dead_after == 20_000
+    assert Config(tokens=10**9).dead_after == 10_000_000
+    assert Config(dead_after=300).dead_after == 300 and Config(tokens=3).dead_after == 1
+
+
+def test_a_source_that_ends_early_leaves_what_there_is():
+    with pytest.warns(RanOut, match="ended after 640 of 2,560 tokens") as told:
+        found = fit(SMALL, iter(made(10)))
+    assert "\n" not in str(told[0].message) and found.tokens == 640
+    assert float(found.reports["activations"].explained[0]) > 0
+
+
+def test_slow_steps_are_told_of_in_between(monkeypatch):
+    now, told = [0.0], []
+
+    class Slow(Arrays):
+        def batch(self):
+            now[0] += 4.0
+            return super().batch()
+
+    monkeypatch.setattr(_clock, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    fit(SMALL, Slow(made(40)), tell=lambda step, *_: told.append(step), every=30)
+    # Four batches are read ahead; every third that follows is more than ten seconds later.
+    assert told == [1, *range(7, 30, 3), 30, 33, 36, 39, 40]
+
+
 def test_transcoders_learn_another_width():
     class Pairs:
         places, facts = ("mlp.1",), {"source": "pairs"}
@@ -214,14 +242,19 @@ def test_transcoders_learn_another_width():
 @pytest.mark.parametrize(
     "call, said",
     [
-        (lambda: fit(SMALL, []), "run out of activations"),
-        (lambda: fit(SMALL, made(3)), "run out of activations"),
+        (lambda: fit(SMALL, []), "not one whole batch: give more text"),
+        (lambda: fit(SMALL, made(3)), r"at most 3 batches .* takes 40: .*Config\(tokens=192\)"),
+        (
+            lambda: fit(of("topk", batch=32), made(80)),
+            r"batches of 64 tokens, the config counts 32: Config\(batch=64\)",
+        ),
         (
             lambda: fit(SMALL, [np.full((BATCH, D), np.nan, np.float32)] * 40),
             "not finite, or all 0",
         ),
         (lambda: fit(SMALL, [np.zeros((BATCH, D), np.float32)] * 40), "not finite, or all 0"),
         (lambda: fit([SMALL, of("l1")], made(4)), "seed, learning_rate and sparsity only"),
+        (lambda: fit([of("l1"), of("l1")], made(4)), r"are the same: .* Config\('l1', seed=1\)"),
         (lambda: fit([], made(4)), "no config"),
         (lambda: fit(of("l1", learning_rate=1e20), made(40)), "diverged"),
         (
@@ -229,10 +262,17 @@ def test_transcoders_learn_another_width():
             "or check the activations",
         ),
         (lambda: fit(SMALL, made(1)[0]), r"\[token d\]"),
-        (lambda: fit(SMALL, data("crosscoder", 4)), "go together: this is .*topk.* on 2"),
-        (lambda: fit(of("crosscoder"), made(4)), "go together: this is .*crosscoder.* on one"),
+        (lambda: fit(SMALL, data("crosscoder", 40)), "go together: this is .*topk.* on 2"),
+        (lambda: fit(of("crosscoder"), made(40)), "go together: this is .*crosscoder.* on one"),
+        (lambda: fit(of("topk", skip=True), made(40)), "skip=True: only transcoders have it"),
         (lambda: of("crosscoder", resample=2), "resample=2: a crosscoder has none"),
-        (lambda: of("crosscoder", k_start=8), "give the k to come down to"),
+        (lambda: of("crosscoder", k_start=8), "k_start=8: a crosscoder has none.*crosscoder by k"),
+        (lambda: of("crosscoder_k", sparsity=2.0), "sparsity=2.0: a crosscoder by k has none"),
+        (lambda: of("topk", resample=2), "resample=2: a topk has none, .* use one of l1, l1_unit"),
+        (lambda: of("topk", sparsity=2.0), "sparsity=2.0: a topk has none"),
+        (lambda: of("l1", k_start=8), "k_start=8: a l1 has none"),
+        (lambda: of("l1", power=0.5), "power=0.5: a l1 has none, .*p_anneal"),
+        (lambda: of("batchtopk", widths=(4, 8)), r"widths=\(4, 8\): a batchtopk has none"),
         (lambda: of("relu"), "use one of topk"),
         (lambda: of("topk", k=F + 1), "give 1..16"),
         (lambda: of("topk", k_start=2), "give 3"),

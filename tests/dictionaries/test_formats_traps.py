@@ -362,7 +362,8 @@ def test_sparsify(transcode, skip, tmp_path):
     f = topk((X if transcode else X - a["b_dec"]) @ a["W_enc"] + a["b_enc"], 3)
     made = f @ a["W_dec"] + a["b_dec"] + (X @ arrays["W_skip"].T if skip else 0)
     found, facts = agrees(path, f, made)
-    assert (facts["site"], facts["layer"]) == ("resid_post", 10)
+    ends = facts["site"], facts.get("site_out"), facts["layer"]
+    assert ends == (("resid_pre", "resid_post", 10) if transcode else ("resid_post", None, 10))
     assert isinstance(found, Transcoder if transcode or skip else TopK)
 
 

@@ -21,9 +21,8 @@ from devices import (
     D_IN,
     FOUR,
     PLACE,
+    POPULATIONS,
     REST,
-    SHAPES,
-    SHARED,
     STEPS,
     TOKENS,
     WIDTH,
@@ -99,16 +98,14 @@ def test_so_with_the_rest(name, rest):
 
 
 @pytest.mark.slow
-def test_whatever_the_shape_of_the_mesh(rest):
-    assert len(rest["other_shapes"]) == len(SHAPES)
-    for found in rest["other_shapes"]:
-        np.testing.assert_allclose(found, one("topk"), **SAME)
+def test_so_where_features_alone_are_shared_out(rest):
+    np.testing.assert_allclose(rest["features alone"], one("topk"), **SAME)
 
 
 @pytest.mark.slow
-def test_a_population_with_features_drawn_anew(rest):
-    configs = [Config("l1", sparsity=s, resample=2, **SHARED) for s in (0.2, 0.5)]
-    np.testing.assert_allclose(rest["population"], told(configs, batches()), **SAME)
+def test_so_with_populations(rest):
+    for found, configs in zip(rest["populations"], POPULATIONS.values(), strict=True):
+        np.testing.assert_allclose(found, told(configs, batches()), **SAME)
 
 
 @pytest.mark.slow
@@ -183,6 +180,16 @@ def test_no_code_is_moved(name, four):
 @pytest.mark.parametrize("name", REST)
 def test_nor_with_the_rest(name, rest):
     moves_no_code(rest["programs"][name])
+
+
+def test_where_tokens_alone_are_shared_out_rows_are_taken_and_slopes_summed_once(four):
+    """Every device decodes the active rows of its own tokens, in loops that move nothing."""
+    found = four["tokens alone"]
+    np.testing.assert_allclose(found["told"]["topk"], one("topk"), **SAME)
+    program, slopes = found["programs"]["topk"], 2 * D_IN * WIDTH + WIDTH + D_IN
+    assert " while(" in program
+    arrays = [array.elements for each in collectives(program) for array in each.arrays]
+    assert slopes < sum(arrays) / 2 < 1.1 * (slopes + WIDTH)  # what comes out went in
 
 
 def test_every_device_holds_its_part(four):

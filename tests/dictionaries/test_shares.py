@@ -1,6 +1,7 @@
 """Activations shared out among processes: nothing twice, nothing left out, one end for all, and
 every part resumed where it was."""
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import jax
@@ -9,6 +10,7 @@ import pytest
 from cases import tiny
 
 from jaxcirc.dictionaries.train import (
+    Checkpoints,
     Config,
     Contexts,
     Stored,
@@ -178,6 +180,38 @@ def test_processes_may_save_apart(tmp_path):
         stored = Stored(folder, part=(0, 1))
         assert stored.size == 12 and stored.facts["contexts"] == 24
         same_rows(drained(stored), drained(stream((i, 2))))
+
+
+CHANGES = {
+    "seed": lambda folder: stream(seed=1),
+    "block": lambda folder: stream(block=12),
+    "rows": lambda folder: stream(rows=2),
+    "stored.seed": lambda folder: Stored(folder, seed=1),
+    "stored.shards": lambda folder: Stored(other(folder)),
+}
+
+
+def other(folder: Path) -> Path:
+    """The same activations in one shard."""
+    return save_activations(stream(), folder.with_name("other"), 24 * 8, dtype="float32")
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_another_order_of_tokens_is_another_run(name, saved, tmp_path):
+    config = Config("topk", d_dict=8, k=2, batch=BATCH, tokens=BATCH)
+    first = Stored(saved) if name.startswith("stored") else stream()
+    fit(config, first, keep=Checkpoints(tmp_path))
+    with pytest.raises(ValueError, match=rf"holds another run \(source[a-z.]*\.{name} "):
+        fit(config, CHANGES[name](saved), keep=Checkpoints(tmp_path))
+
+
+def test_a_source_says_how_many_batches_it_may_have(saved, sink):
+    assert stream().batches == 8 and stream(epochs=2).batches == 16
+    assert stream(sink_norm=sink).batches == 8  # an upper bound
+    assert stream((0, 2), text(short=slice(1, None, 2)), epochs=2).batches == 6
+    assert Stored(saved, epochs=3).batches == 24
+    with pytest.raises(ValueError, match=r"at most 8 batches .* takes 9: .*Config\(tokens=192\)"):
+        fit(Config("topk", d_dict=8, k=2, batch=BATCH, tokens=BATCH * 9), stream())
 
 
 def test_what_cannot_be_shared_out_is_one_line(saved):

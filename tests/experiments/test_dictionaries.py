@@ -3,6 +3,7 @@
 import dataclasses
 import gzip
 import json
+from pathlib import Path
 
 import equinox as eqx
 import jax
@@ -14,7 +15,8 @@ from random_text import LENGTH, Words, made
 
 from jaxcirc import experiments, models, viz
 from jaxcirc.cli import main
-from jaxcirc.dictionaries import PCA, Identity, TopK, Transcoder, init_coder, init_crosscoder
+from jaxcirc.cli._sae_judge import Subject
+from jaxcirc.dictionaries import PCA, Heads, Identity, TopK, Transcoder, init_coder, init_crosscoder
 from jaxcirc.dictionaries.formats import save
 from jaxcirc.dictionaries.train import Contexts
 from jaxcirc.experiments.dictionaries import (
@@ -34,9 +36,9 @@ from jaxcirc.experiments.dictionaries import (
 from jaxcirc.experiments.dictionaries._baselines import moments
 from jaxcirc.experiments.dictionaries._judge import nearest
 from jaxcirc.experiments.dictionaries._ngrams import fit_ngrams
-from jaxcirc.experiments.dictionaries._probe import logistic
+from jaxcirc.experiments.dictionaries._probe import _pooled, logistic
 from jaxcirc.experiments.dictionaries._runs import located, losses
-from jaxcirc.taps import AbstractEdit, ByLayer, Read, Sites, run
+from jaxcirc.taps import AbstractEdit, ByLayer, Read, Set, Sites, run
 
 BATCH, PLACE = 7, "resid_post.1"
 
@@ -195,17 +197,36 @@ def induced():
     return case.model, Contexts(tokens, np.ones_like(tokens, bool), numbers, numbers * 0)
 
 
-def test_transcoders_and_crosscoders_are_spliced_where_they_write(model, contexts):
-    key = jax.random.key(3)
-    inner = TopK(init_coder(key, 16, 24, centred=False), 2)
-    place = "mlp_normed.1>mlp_out.1"
-    found = evaluate(model, Transcoder(inner), contexts, place, components=(), batch=BATCH)
+def put(contexts: Contexts, values) -> ByLayer:
+    """Values by layer, set at every token but padding and the first of a context."""
+    where = contexts.mask.copy()
+    where[:, 0] = False
+    edits = tuple(Set(value, jnp.asarray(where)[..., None]) for value in values.values())
+    return ByLayer(edits, tuple(values))
+
+
+def test_a_transcoder_is_spliced_where_it_writes(model, contexts):
+    inner = TopK(init_coder(jax.random.key(3), 16, 24, centred=False), 2)
+    own = Transcoder(inner, jax.random.normal(jax.random.key(4), (16, 16)))
+    place, options = "mlp_normed.1>mlp_out.1", {"components": (), "reference": contexts}
+    found = evaluate(model, own, contexts, place, batch=BATCH, **options)
     assert found.task == "mlp_normed.1-to-mlp_out.1" and found.numbers["l0"].value <= 2
-    assert np.isfinite(found.numbers["nats"].value)
-    both = init_crosscoder(key, n_sites=2, d_in=16, d_dict=24)
-    place = "resid_post.0+resid_post.2"
-    found = evaluate(model, both, contexts, place, components=(), batch=BATCH)
-    assert found.numbers["fve"].value < 1 and found.numbers["nats"].value != 0
+    tokens, mask = jnp.asarray(contexts.tokens), jnp.asarray(contexts.mask)
+    _, records = run(model, tokens, Sites(mlp_normed=Read()), mask=mask)
+    edits = Sites(mlp_out=put(contexts, {1: own.transcode(records.mlp_normed[1])}))
+    nats = (entropies(model, contexts, edits) - entropies(model, contexts)).mean()
+    assert abs(nats) > 1e-3 and abs(found.numbers["nats"].value - nats) < 2e-6
+
+
+def test_a_crosscoder_is_spliced_at_all_its_sites(model, contexts):
+    own = init_crosscoder(jax.random.key(3), n_sites=2, d_in=16, d_dict=24)
+    place, options = "resid_post.0+resid_post.2", {"components": (), "reference": contexts}
+    found = evaluate(model, own, contexts, place, batch=BATCH, **options)
+    x = jnp.stack([jnp.asarray(read(model, contexts, layer)) for layer in (0, 2)], axis=-2)
+    made = own.decode(own.encode(x))
+    edits = Sites(resid_post=put(contexts, {0: made[..., 0, :], 2: made[..., 1, :]}))
+    nats = (entropies(model, contexts, edits) - entropies(model, contexts)).mean()
+    assert abs(nats) > 1e-3 and abs(found.numbers["nats"].value - nats) < 2e-6
 
 
 def test_nearest_directions():
@@ -225,7 +246,18 @@ def test_losses_do_not_depend_on_the_chunk(model):
     assert not np.asarray(same.kl).any() and (same.spliced[0] == same.clean).all()
 
 
+def transcoder(d_out: int = 16) -> Transcoder:
+    return Transcoder(TopK(init_coder(jax.random.key(0), 16, 24, d_out, centred=False), 2))
+
+
+ACROSS, BOTH = "mlp_normed.1>mlp_out.1", init_crosscoder(jax.random.key(0), 2, 16, 24)
+
 BAD = {
+    "transcoder": ({"dictionary": transcoder()}, "a transcoder at resid_post.1: say where it"),
+    "sites": ({"place": ACROSS}, "an autoencoder at mlp_normed.1>mlp_out.1: give one site, as mlp"),
+    "crosscoder": ({"dictionary": BOTH}, "a crosscoder of 2 sites at resid_post.1: join 2"),
+    "heads": ({"dictionary": Heads(Identity(16), 4)}, "give the dictionary inside, heads.inner"),
+    "target": ({"dictionary": transcoder(6), "place": ACROSS}, "gives 6 numbers, mlp_out.1 of"),
     "width": ({"dictionary": Identity(9)}, "takes 9 numbers, resid_post.1 of"),
     "site": ({"place": "pattern.1"}, "dictionaries act on sites"),
     "layer": ({"place": "resid_post.7"}, "this model has layers 0..2"),
@@ -297,13 +329,22 @@ def test_a_feature_that_is_the_label_is_found_alone(model):
     assert found.numbers["dense"].n == 18 and first["coordinates"] < first["accuracy"]
 
 
-@pytest.mark.parametrize("pool", ["mean", "max", "last"])
-def test_labels_of_nothing_cannot_be_told(model, pool):
+def test_labels_of_nothing_cannot_be_told(model):
     contexts, _ = labelled()
     labels = np.random.default_rng(5).integers(0, 2, len(contexts))
-    found = probe(model, Identity(16), contexts, labels, "resid_pre.0", ks=(2,), pool=pool)
-    assert found.numbers["dictionary_2"].value == found.numbers["coordinates_2"].value
-    assert found.numbers["dense"].low < 0.6
+    own = dictionaries(16)["relu"]
+    found = probe(model, own, contexts, labels, "resid_pre.0", ks=(2,), batch=20).numbers
+    assert all(found[name].low < 0.6 for name in ("dictionary_2", "coordinates_2", "dense"))
+
+
+@pytest.mark.parametrize("pool", ["mean", "max", "last"])
+def test_features_of_a_context_are_pooled_over_its_kept_tokens(model, contexts, sink, keep, pool):
+    own, x = dictionaries(16)["relu"], read(model, contexts)
+    coded, raw = _pooled(model, own, contexts, PLACE, sink, pool, BATCH)
+    for found, each in ((coded, np.asarray(own.encode(x))), (raw, x)):
+        rows = [row[kept] for row, kept in zip(each, keep, strict=True)]
+        over = {"mean": lambda row: row.mean(0), "max": lambda row: row.max(0)}
+        close(found, np.stack([over.get(pool, lambda row: row[-1])(row) for row in rows]))
 
 
 def test_the_regression_is_at_its_minimum():
@@ -378,7 +419,10 @@ def page(model, contexts, sink):
         sink_norm=sink,
         look=Look(examples=3, quantiles=2, each=2, before=4, after=2, logits=5),
         batch=BATCH,
-        annotations=[Annotation(5, "fives", place=PLACE), Annotation(6, "no", place="z.0")],
+        annotations=[
+            *(Annotation(5, "a rule", place=PLACE), Annotation(5, "fives", place=PLACE)),
+            *(Annotation(6, "no", place="z.0"), Annotation(7, "no", model="another")),
+        ],
     )
 
 
@@ -394,7 +438,7 @@ def test_examples_are_the_strongest_contexts_first(page, codes):
             values = [e.values[e.peak] for e in group]
             assert values == sorted(values, reverse=True), name
         assert sum(feature.histogram) == int((dense > 0).sum())
-    assert page.features[5].note == "fives" and page.features[6].note == ""
+    assert [feature.note for feature in page.features[5:8]] == ["fives", "", ""]
 
 
 def test_examples_show_the_text_around_the_peak(page, contexts, codes):
@@ -555,12 +599,38 @@ def test_eval_writes_a_result(trained, tmp_path, capsys):
 
 def test_page_writes_html_and_json(trained, tmp_path):
     path, texts = trained
-    notes = write_annotations([Annotation(1, "ones")], tmp_path / "notes.jsonl")
-    main(["sae", "page", str(path), "--text", str(texts), "--tokens", "400", "--notes", str(notes)])
-    folder = tmp_path / "runs" / "features-d"
-    assert "ones" in (folder / "features.html").read_text()
+    given = ["sae", "page", str(path), "--text", str(texts), "--tokens", "400"]
+    main(given)
+    (folder,) = (tmp_path / "runs").iterdir()
+    assert folder.name == f"features-{Subject(path).name}"
+    assert "explanation" not in saved(folder)[1]
+    people = [Annotation(i, "said by hand") for i in range(0, 24, 2)]
+    notes = write_annotations(people, folder / "annotations.jsonl")
+    main([*given, "--notes", str(notes), "--explain", "24"])
+    assert read_annotations(notes) == people
+    rules = {note.feature: note for note in read_annotations(folder / "explanations.jsonl")}
+    assert {note.by for note in rules.values()} == {"n-gram rules"} and len(rules) > 12
+    shown = [each.get("explanation") for each in saved(folder)]
+    told = [rules[i].text if i in rules else None for i in range(24)]
+    assert shown == ["said by hand" if i % 2 == 0 else told[i] for i in range(24)]
+    assert "said by hand" in (folder / "features.html").read_text()
+
+
+def saved(folder) -> list[dict]:
+    """The features written beside a page."""
     lines = gzip.decompress((folder / "features.jsonl.gz").read_bytes()).splitlines()
-    assert len(lines) == 24
+    return [json.loads(line) for line in lines]
+
+
+def test_folders_of_one_name_are_told_apart(tmp_path):
+    for name in ("a/layers.10", "a/layers.11", "b/layers.10"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "resid_post.12.safetensors").touch()
+    folders = [path for path in tmp_path.rglob("*") if "." in path.name]
+    names = [Subject(path).name for path in sorted(folders)]
+    starts = [name.rpartition("-")[0] for name in names]
+    assert starts == ["layers.10", "layers.11", "layers.10", "resid_post.12"]
+    assert len(set(names)) == 4 and Subject(Path("suite/resid_post.3")).name == "suite-resid_post.3"
 
 
 def test_a_file_that_names_no_place_is_asked_for_one(trained, tmp_path):

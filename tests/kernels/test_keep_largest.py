@@ -11,21 +11,23 @@ from jaxcirc_kernels.topk import LANES, WIDEST, _bytes, _chunk, _height
 
 from jaxcirc._ops import _by_count, _by_order, keep
 
-ROWS, WIDTH = 70, 384
-"""Two tiles, the second cut off; three parts of a row."""
+ROWS, WIDTH = 9, 384
+"""Of each kind of numbers; all together fill two tiles, the second cut off. Three parts of a
+row."""
 
 RNG = np.random.default_rng(0)
 NUMBERS = {
     "normal": RNG.normal(size=(ROWS, WIDTH)),
     "tied": RNG.integers(-3, 4, (ROWS, WIDTH)) * 0.7,
     "all equal": np.full((ROWS, WIDTH), 2.5),
-    "zeros": RNG.permuted(np.repeat([[0.0, -0.0, 1.0], [0.0] * 3], 35, 0).repeat(128, 1), axis=1),
+    "zeros": RNG.permuted(np.tile([[0.0, -0.0, 1.0]], (ROWS, 128)), axis=1),
     "negative": -1 - RNG.random((ROWS, WIDTH)),
     "huge and tiny": RNG.choice([-1, 1], (ROWS, WIDTH))
     * 10.0 ** RNG.uniform(-37, 38, (ROWS, WIDTH)),
-    "one row tied": np.where(np.arange(ROWS)[:, None] == 66, 1.0, RNG.random((ROWS, WIDTH))),
+    "one row tied": np.where(np.arange(ROWS)[:, None] == 6, 1.0, RNG.random((ROWS, WIDTH))),
     "infinite": np.where(RNG.random((ROWS, WIDTH)) < 0.02, np.inf, RNG.random((ROWS, WIDTH))),
 }
+TOGETHER = np.concatenate(list(NUMBERS.values()))
 
 interpreted = jax.jit(partial(keep_largest, interpret=True))
 reference = jax.jit(keep_largest_reference)
@@ -40,11 +42,10 @@ def by_sort(values: jax.Array, k: int) -> np.ndarray:
     return found
 
 
-@pytest.mark.parametrize("name", NUMBERS)
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
-def test_kernel_and_reference_keep_what_a_sort_keeps(name, dtype):
-    values = jnp.asarray(NUMBERS[name]).astype(dtype)
-    for k in (0, 1, 7, 200, WIDTH):
+def test_kernel_and_reference_keep_what_a_sort_keeps(dtype):
+    values = jnp.asarray(TOGETHER).astype(dtype)
+    for k in (0, 1, 200, WIDTH):
         expected = by_sort(values, k)
         for found in (interpreted(values, k), reference(values, k)):
             assert found.dtype == dtype
@@ -53,29 +54,26 @@ def test_kernel_and_reference_keep_what_a_sort_keeps(name, dtype):
 
 def test_the_reference_takes_float64():
     with jax.enable_x64(True):
-        values = jnp.asarray(NUMBERS["tied"])
+        values = jnp.asarray(TOGETHER)
         assert values.dtype == jnp.float64
         np.testing.assert_array_equal(reference(values, 9), by_sort(values, 9))
 
 
 @pytest.mark.parametrize("form", [interpreted, reference])
 def test_nan_shows(form):
-    values = jnp.asarray(NUMBERS["normal"], jnp.float32)
+    values = jnp.asarray(TOGETHER, jnp.float32)
     for nan in (np.nan, -np.nan):
         kept = np.asarray(form(values.at[3, 100].set(nan), 5))
         assert np.isnan(kept[3, 100]) and np.isnan(kept).sum() == 1
-        assert (kept[3] != 0).sum() == 5
+        assert (kept[3] != 0).sum() == 5  # NaN is one of them
 
 
 def test_members_of_a_population_have_a_k_each():
-    values = jnp.asarray(RNG.normal(size=(3, ROWS, WIDTH)), jnp.float32)
+    values = jnp.asarray(RNG.normal(size=(2, ROWS, WIDTH)), jnp.float32)
     k, kernel = jnp.asarray([2, 0, 40]), partial(keep_largest, interpret=True)
-    each = np.stack([by_sort(one, int(n)) for one, n in zip(values, k, strict=True)])
-    np.testing.assert_array_equal(jax.jit(jax.vmap(kernel))(values, k), each)
-    shared = jax.jit(jax.vmap(kernel, (None, 0)))(values[0], k)
-    np.testing.assert_array_equal(shared, np.stack([by_sort(values[0], int(n)) for n in k]))
-    twice = jax.vmap(jax.vmap(kernel, (0, None)), (None, 0))
-    np.testing.assert_array_equal(jax.jit(twice)(values, k)[2, 1], by_sort(values[1], 40))
+    every = jax.vmap(jax.vmap(kernel, (0, None)), (None, 0))
+    expected = np.stack([[by_sort(one, int(n)) for one in values] for n in k])
+    np.testing.assert_array_equal(jax.jit(every)(values, k), expected)
 
 
 @pytest.mark.parametrize("form", [partial(keep_largest, interpret=True), keep_largest_reference])
@@ -84,8 +82,6 @@ def test_slopes_pass_through_what_is_kept(form):
     weights = jnp.asarray(RNG.normal(size=values.shape), jnp.float32)
     slope = jax.jit(jax.grad(lambda x: (form(x, 9) * weights).sum()))(values)
     np.testing.assert_array_equal(slope, np.where(by_sort(values, 9) > 0, weights, 0))
-    _, moved = jax.jvp(lambda x: form(x, 9), (values,), (weights,))
-    np.testing.assert_array_equal(moved, slope)
 
 
 def kernels(function, *arguments) -> int:
@@ -100,7 +96,7 @@ def test_other_widths_and_types_go_to_the_reference():
     np.testing.assert_array_equal(keep_largest(jnp.asarray([3.0, -1.0, 2.0, 2.0]), 2), [3, 0, 2, 0])
 
 
-@pytest.mark.parametrize("width", [128, 4608, 12_288, 18_432, 128 * 37, 65_536, WIDEST])
+@pytest.mark.parametrize("width", [128, 128 * 37, 18_432, WIDEST])
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
 def test_tiles_fit_into_vector_memory(width, dtype):
     dtype = jnp.dtype(dtype)
@@ -112,8 +108,7 @@ def test_tiles_fit_into_vector_memory(width, dtype):
     assert height * chunk <= 16 * 1024 or chunk == LANES
 
 
-@pytest.mark.parametrize("now", [None, 3])
-@pytest.mark.parametrize("weighed", [False, True])
+@pytest.mark.parametrize("now, weighed", [(None, False), (3, True)])
 def test_the_two_forms_of_keeping_have_equal_values_and_slopes(now, weighed):
     values = jax.nn.relu(jnp.asarray(NUMBERS["normal"][:5, :40], jnp.float32))
     weights = jnp.asarray(RNG.random(40) + 0.1, jnp.float32) if weighed else None

@@ -1,6 +1,7 @@
 """Dictionaries as files: the library's own, and those of other libraries."""
 
 from ._file import sha256_of as sha256_of
+from ._file import write_file as write_file
 from ._load import Format as Format
 from ._load import check as check
 from ._load import format_of as format_of

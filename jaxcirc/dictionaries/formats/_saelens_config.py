@@ -77,6 +77,8 @@ def facts_of(config: Mapping[str, Any]) -> Facts:
         model=metadata.get("model_name"),
         head=metadata.get("hook_head_index"),
         processing=metadata.get("model_from_pretrained_kwargs") or None,
+        prepend_bos=metadata.get("prepend_bos"),
+        context=metadata.get("context_size"),
         trained_as=metadata.get("training_architecture"),
         flattened=True if config["reshape_activations"] == "hook_z" else None,
     )
@@ -95,6 +97,8 @@ def document(
         hook_name_out=hook_of(facts, "site_out"),
         hook_head_index=facts.get("head"),
         model_from_pretrained_kwargs=_mapping(facts.get("processing")),
+        prepend_bos=facts.get("prepend_bos"),
+        context_size=facts.get("context"),
         training_architecture=extra.pop("training_architecture", None),
     )
     d_in, d_sae = arrays["W_enc"].shape

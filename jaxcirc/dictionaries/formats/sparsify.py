@@ -30,11 +30,14 @@ from ._parts import (
     refuse,
     uncentred,
 )
-from ._places import of_module
+from ._places import known, of_module
 
 CONFIG, WEIGHTS = "cfg.json", "sae.safetensors"
 _ELSEWHERE = ("embed_skip", "gram_lookup", "signed", "normalize_io", "post_encoder_scale")
 """Options that add to the function what is not in the file, or not in this library."""
+
+_READS = {"mlp_out": "mlp_normed", "attn_out": "attn_normed", "resid_post": "resid_pre"}
+"""What a module takes in, by what it gives: a transcoder's folder names the module."""
 
 
 def read_sparsify(path: str | os.PathLike) -> Loaded:
@@ -57,8 +60,9 @@ def read_sparsify(path: str | os.PathLike) -> Loaded:
         *(arrays["W_dec"], arrays["b_dec"], not transcodes),
     )
     _check_sizes(coder, config, path)
-    facts = {"architecture": "topk", "model": config.get("model")} | of_module(path.name)
-    facts = {name: value for name, value in facts.items() if value is not None}
+    facts = known(architecture="topk", model=config.get("model")) | of_module(path.name)
+    if transcodes and facts.get("site") in _READS:
+        facts |= {"site": _READS[facts["site"]], "site_out": facts["site"]}
     if not transcodes and not skips:
         return TopK(coder, config["k"]), facts
     inner = TopK(uncentred(coder), config["k"])

@@ -29,6 +29,7 @@ from ._sinks import json_lines as json_lines
 from ._sinks import open_sink as open_sink
 from ._source import Arrays as Arrays
 from ._source import Batch as Batch
+from ._source import RanOut as RanOut
 from ._source import Source as Source
 from ._step import Hyper as Hyper
 from ._step import Report as Report
@@ -36,8 +37,8 @@ from ._step import State as State
 from ._step import alike as alike
 from ._step import begin as begin
 from ._step import steps as steps
-from ._store import Stored as Stored
 from ._store import save_activations as save_activations
+from ._stored import Stored as Stored
 from ._stream import SINK as SINK
 from ._stream import Stream as Stream
 from ._text import Document as Document

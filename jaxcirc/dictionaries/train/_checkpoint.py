@@ -5,11 +5,10 @@ each process's source stood and what it was (safetensors), and a manifest with t
 file, written last: what was half written, or has changed since, is never used. All that training
 draws follows from (seed, step), so there is no random state to save.
 
-May import `_manifest`, `_run`, `_source`.
+May import `_clock`, `_manifest`, `_run`, `_source`.
 """
 
 import json
-import math
 import os
 import shutil
 import warnings
@@ -25,9 +24,10 @@ from jax.experimental import multihost_utils
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
+from ._clock import Clock
 from ._manifest import Damaged, check, seal
-from ._run import Run
-from ._source import Source
+from ._run import Run, check_finite
+from ._source import Plain, Source, comparable, differences
 
 EXACT = "--xla_gpu_deterministic_ops=true"
 """Named in XLA_FLAGS, this makes a GPU add in one order, and choose its kernels alike each time."""
@@ -45,8 +45,9 @@ class InexactResume(UserWarning):
 class Checkpoints:
     """Checkpoints of one training run in one folder.
 
-    - `every`: steps between two. `keep`: so many are kept; with 2 or more there is one to go back
-      to. Several processes share the folder.
+    - `every`: steps between two. `minutes`: so long after one there is another, even before (not of
+      several processes). `keep`: so many are kept; with 2 or more there is one to go back to.
+      Several processes share the folder.
 
     A resumed run equals an uninterrupted one to the bit on the same devices. On a GPU both need
     XLA_FLAGS=--xla_gpu_deterministic_ops=true, and a warning says so; on another mesh a run goes
@@ -55,7 +56,9 @@ class Checkpoints:
     >>> fit(Config("topk"), source, keep=Checkpoints("runs/mine/checkpoints", every=500))
     """
 
-    def __init__(self, folder: str | os.PathLike, every: int = 500, keep: int = 2):
+    def __init__(
+        self, folder: str | os.PathLike, every: int = 500, keep: int = 2, minutes: float = 5.0
+    ):
         if every < 1 or keep < 1:
             raise ValueError(f"every={every}, keep={keep}: give 1 or more of each")
         self.folder, self.every, self.keep = Path(folder).absolute(), every, keep
@@ -63,6 +66,12 @@ class Checkpoints:
         self._thread = ThreadPoolExecutor(1, "checkpoints")
         self._sealing: Future | None = None
         self._saved: int | None = None
+        self._clock = Clock(60 * minutes)
+
+    def newest(self) -> Path | None:
+        """The checkpoint last written or read, when it is whole."""
+        self.wait()
+        return None if self._saved is None else self._folder(self._saved)
 
     @property
     def steps(self) -> list[int]:
@@ -81,6 +90,7 @@ class Checkpoints:
         """
         _warn_of_gpu()
         self._saved = None
+        self._clock.restart()
         known = _comparable({**facts, "arrays": _arrays(outline)})
         for step in self._whole():
             with safe_open(self._source(step), "np") as file:
@@ -95,10 +105,15 @@ class Checkpoints:
     def save(
         self, step: int, run: Run, source: Source, facts: Mapping[str, Any], last: bool = False
     ) -> None:
-        """Begin to write a checkpoint if one is due; `last`: in any case, and wait for it."""
-        if (last or step % self.every == 0) and step != self._saved:
+        """Begin to write a checkpoint if one is due; `last`: in any case, and wait for it.
+
+        Raises `ValueError`, and writes nothing, for a run that has diverged.
+        """
+        if (last or step % self.every == 0 or self._clock.late) and step != self._saved:
+            check_finite(run, self.newest)
             self.wait()
             self._write(step, run, source, facts)
+            self._clock.restart()
         if last:
             self.wait()
 
@@ -167,34 +182,13 @@ def _arrays(run: Run) -> dict[str, str]:
     return {name: f"{leaf.dtype}{list(leaf.shape)}" for name, leaf in named}
 
 
-def _comparable(facts: Mapping[str, Any]) -> dict[str, str | int | float | bool | None]:
-    """Flat, by dotted names, as JSON will give them back."""
-    flat, rest = {}, [("", {**facts, "processes": jax.process_count()})]
-    while rest:
-        name, value = rest.pop()
-        if isinstance(value, Mapping):
-            rest += [(f"{name}.{key}".strip("."), item) for key, item in value.items()]
-        elif isinstance(value, list | tuple):
-            rest += [(f"{name}.{i}".strip("."), item) for i, item in enumerate(value)]
-        else:
-            plain = value is None or isinstance(value, str | int | float)
-            flat[name] = value if plain else str(value)
-    return dict(sorted(flat.items()))
+def _comparable(facts: Mapping[str, Any]) -> dict[str, Plain]:
+    return comparable({**facts, "processes": jax.process_count()})
 
 
 def _check_same(folder: Path, found: Mapping[str, Any], known: Mapping[str, Any]) -> None:
-    """Measured numbers may differ in their last digits, as they do between machines."""
-
-    def same(name: str) -> bool:
-        a, b = found.get(name), known.get(name)
-        if isinstance(a, float) and isinstance(b, float) and name.startswith("source"):
-            return math.isclose(a, b, rel_tol=1e-3)
-        return a == b
-
-    names = [name for name in {**known, **found} if not same(name)]
-    if names:
-        names.sort(key=lambda name: name.startswith("arrays"))  # their shapes follow from the rest
-        told = ", ".join(f"{n} {found.get(n)}, now {known.get(n)}" for n in names[:3])
+    told = differences(found, known)
+    if told:
         raise ValueError(
             f"{folder} holds another run ({told}): give what it was begun with, or another folder,"
             ' Checkpoints("runs/new")'

@@ -23,6 +23,7 @@ from ..l1 import L1
 from ..matryoshka import Matryoshka
 from ..topk import TopK
 from ..transcoder import Transcoder
+from ._settings import BY_K, check_read
 
 Architecture = Literal[
     "topk",
@@ -37,9 +38,6 @@ Architecture = Literal[
 ]
 Optimiser = Literal["adam", "adamw", "muon"]
 
-BY_K = ("topk", "batchtopk", "matryoshka")
-"""Architectures whose sparsity is a number of features, not a coefficient."""
-
 LONG, FASTEST = 20_000, 3e-3
 """Shorter runs learn faster: of 570 steps on SmolLM2-135M's resid_post.12 (2,048 features, k = 32)
 the dictionary cost 0.33 nats at 5.7e-4, 0.24 at 1.2e-3 and 0.20 at 3e-3."""
@@ -47,26 +45,32 @@ the dictionary cost 0.33 nats at 5.7e-4, 0.24 at 1.2e-3 and 0.20 at 3e-3."""
 K = 32
 """Active features a token, where nothing else is said."""
 
+LIFE = 10_000_000
+"""In long runs, a feature that is silent for so many tokens is dead."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Config:
     """How to train a dictionary. Activations are brought to unit mean square first (see `fit`), so
     coefficients and learning rates carry over between sites.
 
-    - `k`: active features a token (the TopK family; for "jumprelu" the L0 aimed at), default 32; a
-      "crosscoder" is BatchTopK with k given, and has a penalty without. `sparsity`: the coefficient
-      of the penalty (all others). `widths`: nested widths of "matryoshka" (default: an eighth, a
-      quarter, a half and the whole).
+    - `k`: active features a token (the TopK family; for "jumprelu" the L0 aimed at; others do not
+      read it), default 32; a "crosscoder" is BatchTopK with k given, and has a penalty without.
+      `sparsity`: the coefficient of the penalty (all but the TopK family). `widths`: nested widths
+      of "matryoshka" (default: an eighth, a quarter, a half and the whole).
     - `batch`: tokens in a step. `tokens`: of the whole run. `learning_rate`: default 3e-4; for the
       TopK family 2e-4 sqrt(16,384 / d_dict), and in runs of fewer than `LONG` steps more, by
       sqrt(LONG / steps), up to `FASTEST`.
     - `warmup`, `decay`, `sparsity_warmup`, `anneal`: shares of the run in which the learning rate
       rises at first and falls at last, the penalty rises, and k comes down from `k_start`. The
       power of "p_anneal" falls from 1 to `power` over the whole run.
-    - `dead_after`: tokens without firing after which a feature counts as dead. `resample`: how many
-      times in the run dead features are drawn anew ("l1" families).
+    - `dead_after`: tokens without firing after which a feature counts as dead (default: a tenth of
+      the run, at most ten million). `resample`: how many times in the run dead features are drawn
+      anew (families with a penalty).
     - `skip`: a transcoder's linear path. `frozen`: random directions that stay.
     - `dtype`: of the arithmetic; parameters and their optimiser stay float32.
+
+    Raises `ValueError` for what is out of range, and for settings that the architecture has not.
     """
 
     architecture: Architecture = "topk"
@@ -85,7 +89,7 @@ class Config:
     anneal: float = 0.1
     k_start: int | None = None
     power: float = 0.2
-    dead_after: int = 500_000
+    dead_after: int | None = None
     resample: int = 0
     skip: bool = False
     frozen: bool = False
@@ -97,10 +101,11 @@ class Config:
             if getattr(self, name) not in get_args(words):
                 known = ", ".join(get_args(words))
                 raise ValueError(f"{name}={getattr(self, name)!r}: use one of {known}")
-        if self.k is None and self.architecture != "crosscoder":
+        if self.k is None and self.architecture in (*BY_K, "jumprelu"):
             object.__setattr__(self, "k", K)
-        if self.architecture == "crosscoder":
-            _refuse_of_crosscoder(self)
+        if self.dead_after is None:
+            object.__setattr__(self, "dead_after", max(1, min(LIFE, self.tokens // 10)))
+        check_read(self, self.kind)
         if not 0 < self.active <= self.d_dict:
             raise ValueError(f"k={self.k}: give 1..{self.d_dict} (d_dict), as in k=32")
         if self.k_start is not None and not self.active <= self.k_start <= self.d_dict:
@@ -117,8 +122,19 @@ class Config:
     @property
     def by_k(self) -> bool:
         """Whether sparsity is a number of features, not a coefficient."""
+        return self.kind in (*BY_K, "crosscoder by k")
+
+    @property
+    def kind(self) -> str:
+        """The architecture; a crosscoder with k apart from one without."""
         crossed = self.architecture == "crosscoder" and self.k is not None
-        return crossed or self.architecture in BY_K
+        return "crosscoder by k" if crossed else self.architecture
+
+    @property
+    def life(self) -> int:
+        """`dead_after`, which is a number by now."""
+        assert self.dead_after is not None
+        return self.dead_after
 
     @property
     def active(self) -> int:
@@ -136,16 +152,6 @@ class Config:
         return min(FASTEST, 2e-4 * math.sqrt(2**14 / self.d_dict) * hurry)
 
 
-def _refuse_of_crosscoder(config: Config) -> None:
-    """What other architectures have and this one has not."""
-    for name, off in (("skip", False), ("frozen", False), ("resample", 0), ("widths", ())):
-        if getattr(config, name) != off:
-            found = getattr(config, name)
-            raise ValueError(f"{name}={found!r}: a crosscoder has none, leave it out")
-    if config.k is None and config.k_start is not None:
-        raise ValueError(f"k_start={config.k_start}: give the k to come down to, as in k=32")
-
-
 def build(
     config: Config,
     key: PRNGKeyArray,
@@ -158,7 +164,8 @@ def build(
 
     - `start`: the decoder's bias at first, best the mean of the targets.
 
-    Raises `ValueError` where one of architecture and place has several sites and the other has not.
+    Raises `ValueError` where one of architecture and place has several sites and the other has not,
+    or where there is no transcoder to have a skip.
     """
     if (config.architecture == "crosscoder") != (sites is not None):
         raise ValueError(
@@ -186,6 +193,10 @@ def _crosscoder(
 def _of_one_site(
     config: Config, key: PRNGKeyArray, d_in: int, d_out: int | None, start: Array | None
 ) -> Coded | Transcoder:
+    if config.skip and d_out is None:
+        raise ValueError(
+            "skip=True: only transcoders have it, at a place such as mlp_normed.12>mlp_out.12"
+        )
     unit = config.architecture in ("l1_unit", "gated")
     length = 0.1 if config.architecture in ("l1", "p_anneal") else 1.0
     coder = init_coder(

@@ -5,6 +5,7 @@ May import `_text` and the tokenizer's type.
 
 import dataclasses
 import hashlib
+import zlib
 from collections.abc import Iterable, Sequence
 
 import jax
@@ -118,30 +119,35 @@ def sampled(
     length: int = 128,
     *,
     seed: int = 0,
+    stream: str = "train",
+    bos: Bos = "model",
     temperature: float = 1.0,
     batch: int = 128,
     progress=None,
 ) -> Contexts:
     """Text drawn from the model itself: no data is needed, and none is more its own.
 
-    Every row starts from a token drawn among the whole vocabulary (or from the token that the model
-    begins with) and goes on by sampling.
+    Every row starts from a token drawn among the whole vocabulary (or from the one that texts begin
+    with, if `bos` says so) and goes on by sampling. `seed` and `stream`, which says what the text
+    is for ("train", "judge"), name it in `sources`; no draw of one stream is one of another.
 
     >>> sampled(model, tokenizer, tokens=200_000)
     """
-    rng = np.random.default_rng(seed)
+    number = zlib.crc32(stream.encode())
+    rng, own = np.random.default_rng([seed, number]), jax.random.key(seed)
+    own = jax.random.fold_in(own, number)
     n = max(1, -(-tokens // length))
-    begin = _begin(tokenizer, "model")
+    begin = _begin(tokenizer, bos)
     parts = []
     for i, at in enumerate(range(0, n, batch)):
         first = rng.integers(0, model.config.vocab, (batch, 1)).astype(np.int32)
         if begin:
             first = np.full((batch, 1), begin[0], np.int32)
-        key = jax.random.fold_in(jax.random.key(seed), i)
+        key = jax.random.fold_in(own, i)
         rest = generate(model, jnp.asarray(first), n=length - 1, key=key, temperature=temperature)
         parts.append(np.concatenate([first, np.asarray(rest)], axis=1))
         if progress is not None:
             progress(min(n, at + batch), n)
     found = np.concatenate(parts)[:n]
-    numbers = np.arange(n)
-    return Contexts(found, np.ones_like(found, bool), numbers, np.zeros_like(numbers), ("sampled",))
+    numbers, source = np.arange(n), f"sampled from the model ({stream}, seed {seed})"
+    return Contexts(found, np.ones_like(found, bool), numbers, np.zeros_like(numbers), (source,))

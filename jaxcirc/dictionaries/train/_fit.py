@@ -8,7 +8,6 @@ import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -16,16 +15,15 @@ from jax.sharding import Mesh
 
 from .._trained import Trainable
 from ._checkpoint import Checkpoints
-from ._config import BY_K, Config, keys, peak
+from ._config import Config, keys, peak
 from ._interrupt import put_off
-from ._mesh import check_divides, check_part, shared_out, used, whole
+from ._mesh import check_divides, check_part, used
 from ._resample import resampled
-from ._run import Run, begun, outline, scaled
+from ._run import Run, scaled
+from ._settings import BY_K
 from ._source import Arrays, Batch, Source
 from ._step import Hyper, Report, alike, steps
-
-CALIBRATION = 4
-"""Batches that set units and starting biases."""
+from ._task import Task
 
 Told = Callable[[int, int, Mapping[str, Report]], None]
 """Told (step, steps, reports by place) as often as asked."""
@@ -34,12 +32,16 @@ Told = Callable[[int, int, Mapping[str, Report]], None]
 @dataclasses.dataclass(frozen=True)
 class Fitted:
     """What `fit` returns: for every place the population's dictionaries, folded to the model's own
-    units, and the last report of each."""
+    units, and the last report of each.
+
+    - `tokens`: that were learned from.
+    """
 
     dictionaries: dict[str, tuple[Trainable, ...]]
     reports: dict[str, Report]
     configs: tuple[Config, ...]
     facts: dict[str, Any]
+    tokens: int
 
     @property
     def only(self) -> Trainable:
@@ -66,12 +68,15 @@ def fit(
       compiled in. `source`: a `Source`, or any iterable of arrays Float[token d].
     - `keep`: a `Checkpoints`, from which the run resumes and to which it saves; Ctrl-C (of several
       processes: a SIGTERM to one) then saves too, before it raises `KeyboardInterrupt`. `tell`:
-      told every `every` steps.
+      told every `every` steps, and every ten seconds where steps are slow.
     - `mesh`: devices that share the work (see `make_mesh`); of several processes each gives its own
       part of every batch.
 
-    Returns `Fitted`. Raises `ValueError` for configs that cannot share a program, activations that
-    are not finite, an empty source, or checkpoints of another run.
+    Where the source ends before the run does, saves, warns (`RanOut`) and returns what there is.
+
+    Returns `Fitted`. Raises `ValueError` for configs that cannot share a program, batches of
+    another size than the config's, a source known to be too short, activations that are not finite,
+    a run that has diverged, or checkpoints of another run.
 
     >>> fit(Config("topk", d_dict=2048, k=32), activations).only.encode(x)
     """
@@ -80,79 +85,26 @@ def fit(
     check_divides(config.d_dict, mesh)
     source = source if isinstance(source, Source) else Arrays(source)
     check_part(source, mesh)
-    task = _Task(configs, source, keep, mesh)
+    task = Task(configs, source, keep, mesh)
     run, waiting = task.start()
     hyper, shares = task.hyper, peak(config)
     with put_off(keep is not None) as asked, task:
         for i in range(run.done, config.steps):
             batch = waiting.pop(0) if waiting else task.next()
+            if batch is None:
+                task.end(run)
+                break
             with used(mesh):
                 run = _advance(config, run, hyper, batch, shares[i])
                 run = _resample(config, configs, run, batch, i + 1)
-            if tell is not None and ((i + 1) % every == 0 or i + 1 == config.steps):
+            if tell is not None and task.tells(i + 1, every):
+                task.check(run)
                 tell(i + 1, config.steps, run.reports)
             if not waiting:
                 task.save(i + 1, run, asked(i + 1))
-    _check(run)
-    return Fitted(_folded(run), run.reports, configs, task.facts["source"])
-
-
-class _Task:
-    """What stays the same through a run: where its batches come from, and where it is saved."""
-
-    def __init__(
-        self, configs: Sequence[Config], source: Source, keep: Checkpoints | None, mesh: Mesh | None
-    ):
-        self.configs, self.source, self.keep, self.mesh = tuple(configs), source, keep, mesh
-        self.hyper = whole(_hyper(configs), mesh)
-        self.facts = {
-            "configs": [dataclasses.asdict(config) for config in configs],
-            "source": dict(source.facts),
-        }
-
-    def __enter__(self) -> "_Task":
-        return self
-
-    def __exit__(self, *_) -> None:
-        """However the run ends, what is being written is finished."""
-        if self.keep is not None:
-            self.keep.wait()
-
-    def start(self) -> tuple[Run, list[Mapping[str, Batch]]]:
-        """The run as it was left, or as it begins, and the batches it has seen but not learned."""
-        first = [self.next()]
-        if self.keep is not None:
-            with used(self.mesh):
-                shape = outline(self.configs, self.hyper, first[0], self.mesh)
-            found = self.keep.restore(shape, self.source, self.facts)
-            if found is not None:
-                return found, []
-        more = min(CALIBRATION, self.configs[0].steps) - 1
-        first += [self.next() for _ in range(more)]
-        with used(self.mesh):
-            return begun(self.configs, first, self.mesh), first
-
-    def next(self) -> Mapping[str, Batch]:
-        """The next batch, on its devices."""
-        try:
-            return shared_out(self.source.batch(), self.mesh)
-        except StopIteration:
-            raise ValueError(
-                "the source has run out of activations: give more text, or fewer tokens,"
-                " Config(tokens=100_000)"
-            ) from None
-
-    def save(self, step: int, run: Run, asked: bool) -> None:
-        """Save if it is time; where somebody asked to stop, save and stop."""
-        if self.keep is None:
-            return
-        last = step == self.configs[0].steps
-        self.keep.save(step, run, self.source, self.facts, last=last or asked)
-        if asked and not last:
-            raise KeyboardInterrupt(
-                f"stopped after step {step} of {self.configs[0].steps}, which is saved in"
-                f" {self.keep.folder}: the same call goes on from there"
-            )
+    task.check(run, whole=True)
+    tokens = run.done * config.batch
+    return Fitted(_folded(run), run.reports, configs, task.facts["source"], tokens)
 
 
 def _shared(configs: Sequence[Config]) -> Config:
@@ -163,13 +115,12 @@ def _shared(configs: Sequence[Config]) -> Config:
             "members of a population may differ in seed, learning_rate and sparsity only: call fit"
             " once for every other difference"
         )
+    if len(set(configs)) < len(configs):
+        raise ValueError(
+            "two members of the population are the same: give each a seed of its own, as in"
+            f" Config({configs[0].architecture!r}, seed=1)"
+        )
     return configs[0]
-
-
-def _hyper(configs: Sequence[Config]) -> Hyper:
-    rates = jnp.asarray([config.rate for config in configs], jnp.float32)
-    sparsity = jnp.asarray([config.sparsity for config in configs], jnp.float32)
-    return Hyper(rates, sparsity)
 
 
 def _advance(
@@ -199,16 +150,6 @@ def _resample(
             alike(config), state, draws, *scaled(batch[place], run.units[place])
         )
     return Run(states, run.units, run.reports)
-
-
-def _check(run: Run) -> None:
-    for place, state in run.states.items():
-        for leaf in jax.tree.leaves(eqx.filter(state.dictionary, eqx.is_inexact_array)):
-            if not bool(jnp.isfinite(leaf).all()):
-                raise ValueError(
-                    f"{place}: training has diverged (NaN): lower the learning rate, as in"
-                    " Config(learning_rate=1e-4), or check the activations"
-                )
 
 
 def _folded(run: Run) -> dict[str, tuple[Trainable, ...]]:

@@ -39,7 +39,7 @@ def resampled(
     """A population's states with every dead feature of each member begun again."""
 
     def one(state: State, key: PRNGKeyArray) -> State:
-        dead = state.silent >= config.dead_after
+        dead = state.silent >= config.life
         old = state.dictionary
         new = _with_inner(old, _begun(config, _drawn(old, dead, key, x, y)))
 

@@ -3,8 +3,9 @@
 May import `_config`, `_mesh`, `_source`, `_step`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any, TypedDict
 
 import equinox as eqx
@@ -76,6 +77,24 @@ def outline(
         step = partial(steps, alike(configs[0]))
         _, reports[place] = jax.eval_shape(step, states[place], hyper, x, y, share)
     return _placed(Run(states, units, reports), mesh)
+
+
+def check_finite(run: Run, newest: Callable[[], Path | None], whole: bool = True) -> None:
+    """Raises `ValueError` if training has diverged.
+
+    - `newest`: finds the last good checkpoint. `whole`: look at all that training changes, not only
+      at the last loss.
+    """
+    for place, state in run.states.items():
+        looked_at = state if whole else run.reports[place].loss
+        leaves = jax.tree.leaves(eqx.filter(looked_at, eqx.is_inexact_array))
+        if not all(bool(jnp.isfinite(leaf).all()) for leaf in leaves):
+            saved = newest()
+            kept = "" if saved is None else f"; the last good checkpoint is {saved}"
+            raise ValueError(
+                f"{place}: training has diverged (NaN) by step {run.done}: lower the learning rate,"
+                f" as in Config(learning_rate=1e-4), or check the activations{kept}"
+            )
 
 
 def scaled(batch: Batch, unit: Units) -> Batch:

@@ -88,7 +88,14 @@ def _tensorboard(folder: Path, config: Mapping[str, Any]) -> Sink:
 def _wandb(folder: Path, config: Mapping[str, Any]) -> Sink:
     import wandb  # pyright: ignore[reportMissingImports]
 
-    run = wandb.init(project="jaxcirc", name=folder.name, config=dict(config), dir=str(folder))
+    run = wandb.init(
+        project="jaxcirc",
+        name=folder.name,
+        id=folder.name,  # the same folder is the same run, and goes on
+        resume="allow",
+        config=dict(config),
+        dir=str(folder),
+    )
     return lambda step, numbers: run.log(dict(numbers), step=step)
 
 

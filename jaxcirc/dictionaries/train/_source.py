@@ -4,8 +4,9 @@ May import nothing of the package.
 """
 
 import itertools
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Protocol, runtime_checkable
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sized
+from typing import Any, Protocol, runtime_checkable
 
 import jax.numpy as jnp
 import numpy as np
@@ -22,6 +23,10 @@ class Source(Protocol):
     `state` and `restore` make a run exactly resumable: after `restore(state())`, `batch()` gives
     what it would have given. A state is a flat dictionary of numpy arrays that counts batches
     *handed out*, never those fetched ahead.
+
+    Optional: `batches`, an upper bound of how many there are from beginning to end (None where it
+    is not known), which is compared with a run before its first step; and `part`, (index, count) of
+    several processes.
     """
 
     @property
@@ -58,6 +63,11 @@ class Arrays:
         self._rest: Iterator = iter(arrays)
         self._used = 0
 
+    @property
+    def batches(self) -> int | None:
+        """How many there are; None for an iterator."""
+        return len(self._arrays) if isinstance(self._arrays, Sized) else None
+
     def batch(self) -> Mapping[str, Batch]:
         x = jnp.asarray(next(self._rest))
         if x.ndim < 2:
@@ -81,3 +91,40 @@ class Arrays:
             self._used += 1
         if self._used < used:
             raise ValueError(f"the source has {self._used} arrays, the run has used {used}")
+
+
+class RanOut(UserWarning):
+    """A source has ended before it gave as many tokens as were wanted."""
+
+
+Plain = str | int | float | bool | None
+
+
+def comparable(facts: Mapping[str, Any]) -> dict[str, Plain]:
+    """Flat, by dotted names, as JSON will give them back."""
+    flat, rest = {}, [("", facts)]
+    while rest:
+        name, value = rest.pop()
+        if isinstance(value, Mapping):
+            rest += [(f"{name}.{key}".strip("."), item) for key, item in value.items()]
+        elif isinstance(value, list | tuple):
+            rest += [(f"{name}.{i}".strip("."), item) for i, item in enumerate(value)]
+        else:
+            plain = value is None or isinstance(value, str | int | float)
+            flat[name] = value if plain else str(value)
+    return dict(sorted(flat.items()))
+
+
+def differences(found: Mapping[str, Plain], known: Mapping[str, Plain]) -> str:
+    """The first three facts that differ, in words; none: "". Numbers measured of a source may
+    differ in their last digits, as they do between machines."""
+
+    def same(name: str) -> bool:
+        a, b = found.get(name), known.get(name)
+        if isinstance(a, float) and isinstance(b, float) and name.startswith("source"):
+            return math.isclose(a, b, rel_tol=1e-3)
+        return a == b
+
+    names = [name for name in {**known, **found} if not same(name)]
+    names.sort(key=lambda name: name.startswith("arrays"))  # their shapes follow from the rest
+    return ", ".join(f"{n} {found.get(n)}, now {known.get(n)}" for n in names[:3])

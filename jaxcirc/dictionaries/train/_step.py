@@ -99,7 +99,7 @@ def step(
         value, seen = dictionary.loss(x.astype(config.dtype), y.astype(config.dtype), at)
         return value, (seen, None)
 
-    dead = state.silent >= config.dead_after
+    dead = state.silent >= config.life
     state, value, (seen, _) = descend(config, state, hyper, objective, len(x), share)
     spread = squared(y - y.mean(axis=0))
     report = Report(value, seen, 1 - seen.error / spread, dead.mean(dtype=jnp.float32))
@@ -116,7 +116,7 @@ def descend(
 ) -> tuple[State, Float[Array, ""], tuple[Seen, Any]]:
     """One step down any objective that saw so many tokens; returns also its value and what it
     saw."""
-    dead = state.silent >= config.dead_after
+    dead = state.silent >= config.life
     at = stage(config, state.step, hyper.sparsity, dead)
     params, static = eqx.partition(state.dictionary, eqx.is_inexact_array)
 

@@ -100,6 +100,7 @@ class Stream:
         self._spots = tuple(dict.fromkeys(every))
         self._layers = 1 + max(spot.layer for spot in self._spots)
         self._rows, self._seed, self.epochs = rows, seed, epochs
+        self._said = {"seed": seed, "block": block, "rows": rows}
         enough = -(-4 * self.size // contexts.length)  # rows are a quarter full, or fuller
         self._block = max(1, block // rows, -(-enough // rows)) * rows
         self.sink_norm = dict(sink_norm) if sink_norm is not None else self._calibrated()
@@ -120,10 +121,19 @@ class Stream:
             "contexts_hash": self.contexts.hash(),
             "text": sorted(set(self.contexts.sources)),
             "epochs": self.epochs,
+            "batch": self.size * self.part[1],
+            "order": self._said,
             "parts": self.part[1],
             "mask": f"first token, padding, norm > {SINK:g} medians",
             "sink_norm": self.sink_norm,
         }
+
+    @property
+    def batches(self) -> int:
+        """So many there are, or fewer: of one process the sinks are not known beforehand."""
+        if self._most is not None:
+            return self._most
+        return self.epochs * int(self.contexts.mask[:, 1:].sum()) // self.size
 
     def batch(self) -> Mapping[str, Batch]:
         """The next batch of every place. Raises `StopIteration` when the text has been read."""

@@ -3,6 +3,8 @@
 from ._annotations import Annotation as Annotation
 from ._annotations import read_annotations as read_annotations
 from ._annotations import write_annotations as write_annotations
+from ._card import place_of as place_of
+from ._card import processed as processed
 from ._codes import Codes as Codes
 from ._codes import collect as collect
 from ._evaluate import OtherWeights as OtherWeights
@@ -15,6 +17,7 @@ from ._explain import Windows as Windows
 from ._explain import explain as explain
 from ._export import feature_json as feature_json
 from ._export import write_feature_json as write_feature_json
+from ._judge import EDGES as EDGES
 from ._ngrams import NGrams as NGrams
 from ._page import Example as Example
 from ._page import Feature as Feature

@@ -2,7 +2,7 @@
 
     {"model": "smollm2-135m", "place": "resid_post.12", "feature": 17, "text": "days", "by": "me"}
 
-Imports nothing of jaxcirc.
+May import `dictionaries`.
 """
 
 import dataclasses
@@ -10,6 +10,8 @@ import json
 import os
 from collections.abc import Iterable
 from pathlib import Path
+
+from ...dictionaries.formats import write_file
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,13 +34,8 @@ def write_annotations(annotations: Iterable[Annotation], path: str | os.PathLike
 
     >>> write_annotations([Annotation(17, "days of the week")], "notes.jsonl")
     """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     lines = [json.dumps(dataclasses.asdict(each), ensure_ascii=False) for each in annotations]
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-    partial.replace(path)
-    return path
+    return write_file(path, "".join(f"{line}\n" for line in lines).encode())
 
 
 def read_annotations(path: str | os.PathLike) -> list[Annotation]:

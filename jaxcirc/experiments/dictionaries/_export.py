@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from ...dictionaries.formats import write_file
 from ._page import Example, FeaturePage
 
 
@@ -56,9 +57,6 @@ def write_feature_json(page: FeaturePage, path: str | os.PathLike) -> Path:
 
     >>> write_feature_json(page, "features.jsonl.gz")
     """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     text = "".join(json.dumps(each, ensure_ascii=False) + "\n" for each in feature_json(page))
     data = text.encode()
-    path.write_bytes(gzip.compress(data, mtime=0) if path.suffix == ".gz" else data)
-    return path
+    return write_file(path, gzip.compress(data, mtime=0) if Path(path).suffix == ".gz" else data)

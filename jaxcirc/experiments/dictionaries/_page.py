@@ -108,7 +108,8 @@ def feature_page(
 ) -> FeaturePage:
     """Gather what a page shows of some features (default: all).
 
-    - `annotations`: notes to show. Other arguments as for `evaluate`.
+    - `annotations`: notes to show, those of this model and place; of several on one feature, the
+      last. Other arguments as for `evaluate`.
 
     >>> viz.write_features(feature_page(model, tokenizer, dictionary, contexts, "resid_post.12"),
     ...     "features.html")
@@ -124,7 +125,8 @@ def feature_page(
         progress=progress,
     )
     said = weights(model, dictionary, codes.features, place, look.logits)
-    notes = {each.feature: each.text for each in annotations if each.place in ("", place)}
+    own = (("", model.config.name), ("", place))
+    notes = {n.feature: n.text for n in annotations if n.model in own[0] and n.place in own[1]}
     rng, words = np.random.default_rng(seed), _Words(tokenizer)
     found = tuple(
         _feature(codes, i, look, rng, said, words, notes.get(int(number), ""))

@@ -18,6 +18,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
 from ..._types import Mask, Resid, Tokens
+from ...dictionaries import Crosscoder, Heads
 from ...dictionaries.train import Contexts, Place, Spot, parse_place
 from ...dictionaries.train._places import reads, rows_of
 from ...taps import AXES, AbstractDictionary, At, Read, Set, Sites, Start, Taps, run
@@ -97,21 +98,48 @@ def located(model, dictionary: AbstractDictionary, place: str, sink_norm: SinkNo
     """Where a dictionary acts, once it is known to fit there.
 
     Raises `ValueError` for a place the model lacks, a site without positions, or a dictionary of
-    another width.
+    another kind or width.
     """
     found = parse_place(place, model)
     for spot in found.spots:
         if AXES[spot.site][:2] != ("batch", "pos"):
             raise ValueError(f"{spot}: dictionaries act on sites [batch pos ..], as resid_post.3")
-    width = math.prod(model.axis_size(axis) for axis in AXES[found.inputs[0].site][2:])
-    if dictionary.d_in != width:
-        raise ValueError(
-            f"the dictionary takes {dictionary.d_in} numbers, {found.inputs[0]} of"
-            f" {model.config.name} has {width}: give the place it was trained at"
-        )
+    _check_kind(dictionary, found)
+    _check_width(model, dictionary.d_in, "takes", found.inputs[0])
+    if found.inputs != found.targets:
+        _check_width(model, dictionary.directions.shape[-1], "gives", found.targets[0])
     one = not isinstance(sink_norm, Mapping)
     norms = {str(found.inputs[0]): float(sink_norm)} if one else dict(sink_norm)
     return Where(found, found.spots, norms)
+
+
+def _check_kind(dictionary: AbstractDictionary, place: Place) -> None:
+    """Refuse a place of another form than the dictionary's."""
+    sites, same = len(place.inputs), place.inputs == place.targets
+    if isinstance(dictionary, Heads):
+        raise ValueError(
+            "rows hold all heads side by side: give the dictionary inside, heads.inner"
+        )
+    if isinstance(dictionary, Crosscoder):
+        own = len(dictionary.w_enc)
+        if sites != own or not same:
+            raise ValueError(f"a crosscoder of {own} sites at {place}: join {own} of them by +")
+    elif hasattr(dictionary, "transcode"):
+        if same or sites > 1 or len(place.targets) > 1:
+            raise ValueError(
+                f"a transcoder at {place}: say where it reads and writes, as mlp_normed.3>mlp_out.3"
+            )
+    elif sites > 1 or not same:
+        raise ValueError(f"an autoencoder at {place}: give one site, as {place.inputs[0]}")
+
+
+def _check_width(model, width: int, verb: str, spot: Spot) -> None:
+    there = math.prod(model.axis_size(axis) for axis in AXES[spot.site][2:])
+    if width != there:
+        raise ValueError(
+            f"the dictionary {verb} {width} numbers, {spot} of {model.config.name} has {there}:"
+            " give the place it was trained at"
+        )
 
 
 class Clean(eqx.Module):

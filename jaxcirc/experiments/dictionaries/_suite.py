@@ -18,6 +18,7 @@ from ...dictionaries.train import Contexts, Spot
 from ...taps import AXES, AbstractDictionary, Start
 from ...tasks import Interval, interval_of
 from ._baselines import baselines, moments_of
+from ._card import place_of
 from ._numbers import Measured
 from ._pass import OWN, Parts, Pass, told
 from ._runs import Chunk, Clean, Where, chunks, clean_run, located, losses
@@ -68,11 +69,11 @@ def subjects_of(model, loaded: Mapping[str, Loaded]) -> list[Subject]:
 
 
 def _subject(model, name: str, dictionary: AbstractDictionary, card: Mapping[str, Any]) -> Subject:
-    place, site, layer = (card.get(part) for part in ("place", "site", "layer"))
-    if place is None and (site is None or layer is None):
+    place = place_of(card)
+    if place is None:
         raise ValueError(f'{name} names no place: save it with facts={{"place": "resid_post.12"}}')
     norm = card.get("sink_norm") or math.inf
-    return Subject(name, dictionary, located(model, dictionary, place or f"{site}.{layer}", norm))
+    return Subject(name, dictionary, located(model, dictionary, place, norm))
 
 
 class Work:
