@@ -12,7 +12,7 @@ from cases import tiny
 from letters import Letters
 
 from jaxcirc import experiments
-from jaxcirc.cli._acts import Save
+from jaxcirc.cli._acts import Acts
 from jaxcirc.dictionaries.train import excerpts, read_texts
 from jaxcirc.dictionaries.train._hub import HubText, parse_hub
 
@@ -117,7 +117,7 @@ def test_without_the_package_it_is_named(monkeypatch):
 
 
 def test_from_the_command_line_to_contexts(hub):
-    text = tyro.cli(Save, args=["--text", "hub:a/endless"]).text
+    text = tyro.cli(Acts, args=["save", "--text", "hub:a/endless"]).text
     found = experiments.contexts_of(tiny("grouped"), Letters(), text, tokens=40, length=10)
     assert 40 <= found.mask[:, 1:].sum() < 50 and set(found.sources) == {"a/endless"}
     assert hub.rows_read < 40

@@ -120,6 +120,7 @@ def two(tmp_path_factory) -> tuple[Path, dict]:
     return folder, both("process", str(folder), "batchtopk")
 
 
+@pytest.mark.slow
 def test_two_processes_learn_what_one_device_learns(two):
     folder, found = two
     np.testing.assert_allclose(found["told"]["batchtopk"], one("batchtopk"), **SAME)
@@ -138,6 +139,7 @@ def test_so_with_all_four(tmp_path):
         np.testing.assert_allclose(numbers, one(name), **SAME)
 
 
+@pytest.mark.slow
 def test_two_processes_read_a_text_together(two):
     """What each says is the same; here the other's half of every batch is put beside its own."""
     found = two[1]["streamed"]

@@ -49,6 +49,7 @@ def test_every_type_of_edge_is_its_derivative():
     assert found.effect == pytest.approx(scores.effect, rel=1e-9)
 
 
+@pytest.mark.slow
 def test_in_parallel_with_blocks_between_that_are_not_spliced():
     at = case("parallel")
     scores, some = chosen(at)
@@ -62,6 +63,7 @@ def test_in_parallel_with_blocks_between_that_are_not_spliced():
     assert found.effect == pytest.approx(scores.effect, rel=1e-9)
 
 
+@pytest.mark.slow
 def test_slopes_of_readers_may_be_integrated():
     at = case()
     scores, some = chosen(at)
@@ -170,11 +172,13 @@ def weights_with(monkeypatch):
     return replace
 
 
+@pytest.mark.slow
 def test_unbroken():
     assert edge_error() < 1e-12
     assert edge_error(method="ig", steps=10, rule="left") < 1e-12
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "path",
     [(np.zeros(10), np.full(10, 0.1)), (np.arange(10) / 10, np.ones(10))],
@@ -186,6 +190,7 @@ def test_integrated_gradients_that_are_not(monkeypatch, path):
     assert edge_error(method="ig", steps=10, rule="left") > 1e-4
 
 
+@pytest.mark.slow
 def test_gradients_through_a_splice_that_stops_its_error(monkeypatch):
     """Upstream gradients of a model whose dictionaries hold their errors constant."""
 
@@ -206,6 +211,7 @@ def test_gradients_through_a_splice_that_stops_its_error(monkeypatch):
     assert np.abs(nodes(at.model, at.prompts, at.basis).mean - honest).max() > 1e-4
 
 
+@pytest.mark.slow
 def test_errors_that_send_nothing(weights_with):
     """feature-circuits at HEAD: the gradient of the residue is zeroed before it is read."""
     honest = _edges.vectors
@@ -217,6 +223,7 @@ def test_errors_that_send_nothing(weights_with):
     assert edge_error() > 1e-5
 
 
+@pytest.mark.slow
 def test_errors_that_forget_the_reconstruction(weights_with):
     """d epsilon / dx has a part -d x_hat / dx."""
 
@@ -228,6 +235,7 @@ def test_errors_that_forget_the_reconstruction(weights_with):
     assert edge_error() > 1e-5
 
 
+@pytest.mark.slow
 def test_paths_through_third_places(monkeypatch):
     """Issue 10 there: the indirect effects that were to be subtracted were always 0."""
 
@@ -238,6 +246,7 @@ def test_paths_through_third_places(monkeypatch):
     assert edge_error() > 1e-5
 
 
+@pytest.mark.slow
 def test_readers_that_are_chosen_in_every_prompt_by_itself(monkeypatch):
     """Where a reader is small it loses its edges, and the mean still divides by all prompts."""
     honest = _edges.slopes
