@@ -7,6 +7,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from jaxtyping import Array, Float
 
 from jaxcirc.models import toy
@@ -33,6 +34,18 @@ SHAPES = {
 
 UNLIKE = ("learned", "gemma")
 """Two that share no part, for laws that do not depend on the part and cost many compiles."""
+
+
+def slow_at(cases, *slow):
+    """The same cases, some of them for `-m slow` alone: laws that hold at every part and cost many
+    compiles stay in the default run at the parts that differ most."""
+
+    def late(case):
+        values = case if isinstance(case, tuple) else (case,)
+        return pytest.param(*values, marks=pytest.mark.slow)
+
+    return [late(case) if case in slow else case for case in cases]
+
 
 SITES = (
     "resid_pre",

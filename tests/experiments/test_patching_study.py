@@ -132,8 +132,8 @@ def test_the_study_is_printed_section_by_section(study, capsys):
 
 def test_attribution_against_exact(tmp_path, smollm2):
     _, tokenizer = smollm2
-    model = toy(jax.random.key(0), vocab=49152, n_layers=12, d_mlp=16)
-    sites = ("z", "mlp_out", "v")
+    model = toy(jax.random.key(0), vocab=49152, n_layers=6, d_mlp=16)
+    sites = ("z", "mlp_out")
     found = experiments.compare_attribution(model, ioi(tokenizer, n=8), sites=sites, steps=2)
     rows = [row for row in found.table if row["section"] == "estimate"]
     assert {row["estimator"] for row in rows} == {"AtP", "AtP*", "RelP", "IG inputs", "IG site"}

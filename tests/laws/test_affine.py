@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from cases import SHAPES, here, pairs, tiny
+from cases import SHAPES, here, pairs, slow_at, tiny
 
 from jaxcirc.taps import Add, Read, Set, Sites, run
 
@@ -30,7 +30,7 @@ def held(model, prompts):
     return Sites(**{site: Set(getattr(seen, site)) for site in sites})
 
 
-@pytest.mark.parametrize("name", SHAPES)
+@pytest.mark.parametrize("name", slow_at(SHAPES, "grouped", "parallel"))
 def test_a_held_run_is_affine_and_its_slope_predicts_any_step(name):
     with jax.enable_x64(True), jax.numpy_dtype_promotion("standard"):
         model, prompts = tiny(name, jnp.float64), pairs(pads=1)

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from cases import SHAPES, close, dictionaries, here, tiny, tokens
+from cases import SHAPES, close, dictionaries, here, slow_at, tiny, tokens
 
 from jaxcirc.taps import Add, ByLayer, Chain, Code, Mix, Read, Set, Sites, Splice, run
 
@@ -39,7 +39,7 @@ def test_alpha_1_gives_the_value_to_the_bit():
     np.testing.assert_array_equal(seen, x)
 
 
-@pytest.mark.parametrize("name", SHAPES)
+@pytest.mark.parametrize("name", slow_at(SHAPES, "grouped", "parallel"))
 def test_the_slope_at_0_is_the_difference_times_the_gradient(name):
     """At every site at once: a dial at rest leaves the others' slopes alone."""
     model = tiny(name)

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from cases import close, pairs, tiny
+from cases import close, pairs, slow_at, tiny
 
 from jaxcirc import attribution, load_model, patching
 from jaxcirc.taps import Node, Wiring, cone, edge_start, resume_edges, run_edges, writes
@@ -60,7 +60,7 @@ def test_an_edge_that_is_none_is_refused():
         Wiring(2, 4, 2).find(Node("z", 1, 0), Node("mlp_in", 0))
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", slow_at(NAMES, "grouped"))
 def test_without_drops_the_base_and_with_all_the_source(name):
     model, prompts = tiny(name), pairs(pads=1)
     n = Wiring.of(model).n_edges
@@ -81,7 +81,7 @@ def test_exact_edges_are_those_of_the_engine(name):
         np.testing.assert_allclose(found.raw[:, i], one - base, atol=3e-5)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", slow_at(NAMES, "grouped"))
 def test_eap_is_the_slope_of_the_edge_mask_at_0(name):
     model, prompts = tiny(name), pairs(pads=1)
     scores = attribution.edges(model, prompts)
@@ -114,6 +114,7 @@ def sums_of_edges(model, prompts, tolerance):
         close(np.stack(into, axis=1), np.asarray(node.mlp_in), tolerance)
 
 
+@pytest.mark.slow
 def test_sums_of_edges_on_smollm2(smollm2):
     model, tokenizer = smollm2
     sums_of_edges(model, ioi(tokenizer, n=2), 1e-4)

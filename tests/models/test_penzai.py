@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import treescope
+from cases import slow_at
 from penzai import pz
 from penzai.models.transformer.variants import gpt_neox
 from penzai.models.transformer.variants import llamalike_common as llamalike
@@ -51,6 +52,7 @@ VARIANTS = {
     "gpt-neox": None,
     "gpt-neox, stacked": None,
 }
+ALIKE = ("llama, full heads", "mistral, stacked", "gpt-neox, stacked")
 OURS = {
     "grouped": {},
     "gemma 3": {"qk_norm": True, "post_norm": True, "window": 3, "n_kv_heads": 1},
@@ -108,7 +110,7 @@ def same(left, right):
     return jax.tree.all(jax.tree.map(lambda a, b: jnp.array_equal(a, b), left, right))
 
 
-@pytest.mark.parametrize("name", VARIANTS)
+@pytest.mark.parametrize("name", slow_at(VARIANTS, *ALIKE))
 def test_penzai_models_convert_and_return(name):
     reference = logits(variant(name))
     model = from_penzai(variant(name))
@@ -118,7 +120,7 @@ def test_penzai_models_convert_and_return(name):
     assert same(from_penzai(returned), model)
 
 
-@pytest.mark.parametrize("name", OURS)
+@pytest.mark.parametrize("name", slow_at(OURS, "biases", "plain"))
 def test_our_models_convert_and_return(name):
     model = toy(jax.random.key(len(name)), n_layers=2, **OURS[name])
     reference = run(model, TOKENS)[0]

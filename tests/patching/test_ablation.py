@@ -5,7 +5,7 @@ import warnings
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from cases import pairs, tiny
+from cases import pairs, slow_at, tiny
 
 from jaxcirc import attribution, patching
 from jaxcirc.patching import (
@@ -180,7 +180,11 @@ def test_noise_goes_on_the_span_with_three_standard_deviations():
 
 @pytest.mark.parametrize(
     "name, direction",
-    [("grouped", "noise"), ("grouped", "denoise"), ("learned", "noise"), ("gemma", "denoise")],
+    slow_at(
+        [("grouped", "noise"), ("grouped", "denoise"), ("learned", "noise"), ("gemma", "denoise")],
+        ("grouped", "noise"),
+        ("grouped", "denoise"),
+    ),
 )
 def test_patching_under_noise_equals_whole_runs(name, direction):
     model = tiny(name)

@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from cases import pairs, tiny
+from cases import pairs, slow_at, tiny
 
 from jaxcirc.patching import patch, path, path_linear
 from jaxcirc.taps import Node, Read, Set, Sites, run
@@ -24,7 +24,12 @@ def everything_after(model, node):
 
 
 @pytest.mark.parametrize(
-    "name, direction", [*((n, "noise") for n in NAMES), ("learned", "denoise")]
+    "name, direction",
+    slow_at(
+        [*((n, "noise") for n in NAMES), ("learned", "denoise")],
+        ("grouped", "noise"),
+        ("parallel", "noise"),
+    ),
 )
 def test_all_paths_from_a_sender_together_are_its_activation_patch(name, direction):
     model, prompts = tiny(name), pairs(pads=1)
