@@ -133,6 +133,7 @@ def test_bad_input_gets_one_line(arguments, message, monkeypatch, tmp_path):
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.slow
 def test_the_line_is_all_that_is_printed_and_the_exit_status_is_1():
     code = "from jaxcirc.cli import main; main(['discover', 'chess'])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from cases import answered, pairs, tiny
+from cases import answered, pairs, slow_at, tiny
 
 from jaxcirc import circuits, patching, zoo
 from jaxcirc.circuits import Graph, pruned, select
@@ -198,7 +198,7 @@ def test_acdc_in_chunks_is_acdc_one_by_one():
 TRUE_BY_EXCHANGE = {"xproportion": 3, "reverse": 2}
 
 
-@pytest.mark.parametrize("name", TRUE_BY_EXCHANGE)
+@pytest.mark.parametrize("name", slow_at(TRUE_BY_EXCHANGE, "reverse"))
 def test_acdc_finds_compiled_circuits(name):
     """Zero ablation finds every edge but those that are constant; exchange only what varies."""
     case = zoo.load(name)
@@ -224,6 +224,7 @@ def test_hard_concrete_masks_are_not_0_as_often_as_they_say():
     assert float(masks.min()) == 0 and float(masks.max()) == 1 and LOW < 0 < 1 < HIGH
 
 
+@pytest.mark.slow
 def test_masks_learn_the_edges_of_a_trained_circuit():
     case = zoo.load("induction")
     prompts = case.prompts(16)

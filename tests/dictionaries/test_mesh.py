@@ -86,6 +86,7 @@ def one(name: str) -> list[list[float]]:
     return told(CONFIGS[name], batches())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FOUR)
 def test_eight_devices_learn_what_one_learns(name, four):
     np.testing.assert_allclose(four["told"][name], one(name), **SAME)

@@ -130,6 +130,7 @@ def test_the_study_is_printed_section_by_section(study, capsys):
     assert "nan" not in said
 
 
+@pytest.mark.slow
 def test_attribution_against_exact(tmp_path, smollm2):
     _, tokenizer = smollm2
     model = toy(jax.random.key(0), vocab=49152, n_layers=6, d_mlp=16)

@@ -16,12 +16,14 @@ def rows(smollm2):
     return {row.task: row for row in survey_tasks(*smollm2, names, n=32)}
 
 
+@pytest.mark.slow
 def test_the_model_can_do_the_easy_tasks(rows):
     assert all(rows[name].accuracy.value > 0.9 for name in EASY)
     for name in EASY:
         assert rows[name].clean.value > 1 and rows[name].corrupt.value < -1
 
 
+@pytest.mark.slow
 def test_rows_say_what_was_measured(rows, smollm2):
     model, tokenizer = smollm2
     row = rows["agreement_simple"]

@@ -39,7 +39,7 @@ def test_alpha_1_gives_the_value_to_the_bit():
     np.testing.assert_array_equal(seen, x)
 
 
-@pytest.mark.parametrize("name", slow_at(SHAPES, "grouped", "parallel"))
+@pytest.mark.parametrize("name", slow_at(SHAPES, "grouped", "parallel", "attention"))
 def test_the_slope_at_0_is_the_difference_times_the_gradient(name):
     """At every site at once: a dial at rest leaves the others' slopes alone."""
     model = tiny(name)

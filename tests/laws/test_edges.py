@@ -60,7 +60,7 @@ def test_an_edge_that_is_none_is_refused():
         Wiring(2, 4, 2).find(Node("z", 1, 0), Node("mlp_in", 0))
 
 
-@pytest.mark.parametrize("name", slow_at(NAMES, "grouped"))
+@pytest.mark.parametrize("name", slow_at(NAMES, "grouped", "parallel"))
 def test_without_drops_the_base_and_with_all_the_source(name):
     model, prompts = tiny(name), pairs(pads=1)
     n = Wiring.of(model).n_edges
@@ -81,7 +81,7 @@ def test_exact_edges_are_those_of_the_engine(name):
         np.testing.assert_allclose(found.raw[:, i], one - base, atol=3e-5)
 
 
-@pytest.mark.parametrize("name", slow_at(NAMES, "grouped"))
+@pytest.mark.parametrize("name", slow_at(NAMES, "grouped", "parallel"))
 def test_eap_is_the_slope_of_the_edge_mask_at_0(name):
     model, prompts = tiny(name), pairs(pads=1)
     scores = attribution.edges(model, prompts)

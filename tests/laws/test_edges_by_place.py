@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from cases import close, pairs, tiny
+from cases import close, pairs, slow_at, tiny
 
 from jaxcirc import attribution, patching
 from jaxcirc.circuits import Graph, circuit_values, formats, pruned, select
@@ -36,7 +36,7 @@ def test_the_table_repeats_every_edge_at_every_place():
     np.testing.assert_array_equal(SPLIT.flat(SPLIT.wires(values)), values)
 
 
-@pytest.mark.parametrize("name", ["grouped", "learned"])
+@pytest.mark.parametrize("name", slow_at(["grouped", "learned"], "grouped"))
 def test_slopes_by_place_add_up(name):
     model, prompts = tiny(name), placed_pairs(pads=1)
     whole = attribution.edges(model, prompts)

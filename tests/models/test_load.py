@@ -225,6 +225,7 @@ print(json.dumps({"rise": memory("VmHWM:") - before, "size": size}))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads Linux's /proc")
 def test_peak_memory_is_at_most_1_3_times_the_weights(tmp_path):
     """Over what the imports take; once from GGUF, once from the cache."""

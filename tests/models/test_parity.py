@@ -43,6 +43,7 @@ def test_dequantised_weights_equal_those_of_transformers(smollm2):
     assert digests == load_reference("smollm2-135m").tensors
 
 
+@pytest.mark.slow
 def test_report(monkeypatch, smollm2):
     monkeypatch.setattr(module, "load_model", lambda name: smollm2)
     report = parity("smollm2-135m")

@@ -52,7 +52,7 @@ VARIANTS = {
     "gpt-neox": None,
     "gpt-neox, stacked": None,
 }
-ALIKE = ("llama, full heads", "mistral, stacked", "gpt-neox, stacked")
+ALIKE = ("llama", "llama, full heads", "mistral, stacked", "gpt-neox, stacked")
 OURS = {
     "grouped": {},
     "gemma 3": {"qk_norm": True, "post_norm": True, "window": 3, "n_kv_heads": 1},
@@ -120,7 +120,7 @@ def test_penzai_models_convert_and_return(name):
     assert same(from_penzai(returned), model)
 
 
-@pytest.mark.parametrize("name", slow_at(OURS, "biases", "plain"))
+@pytest.mark.parametrize("name", slow_at(OURS, "grouped", "biases", "plain"))
 def test_our_models_convert_and_return(name):
     model = toy(jax.random.key(len(name)), n_layers=2, **OURS[name])
     reference = run(model, TOKENS)[0]
@@ -157,6 +157,7 @@ def test_weights_take_the_dtype_in_which_penzai_computes():
     assert close(run(model, TOKENS)[0], logits(theirs))
 
 
+@pytest.mark.slow
 def test_what_cannot_be_converted_is_named():
     model = toy(jax.random.key(0), n_layers=1)
     with pytest.raises(ValueError, match="learned its positions"):

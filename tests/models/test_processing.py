@@ -8,6 +8,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import pytest
+from cases import slow_at
 
 from jaxcirc import run
 from jaxcirc.models import cast, process, require_processing, toy
@@ -30,6 +31,7 @@ SHAPES = {
     "shared": {"parallel": True, "norm": "layer"},
     "attention": {"d_mlp": None, "norm": "layer", "biases": True},
 }
+ALIKE = (("grouped", "tl"), ("shared", "tl"), ("bare", "tl"))
 LAYERNORM = ("gpt2", "parallel", "shared", "attention")
 CENTRED = ("embed", "resid_post", "attn_out", "head_out", "mlp_out", "final_resid")
 SAME = ("rot_q", "rot_k", "scores", "pattern", "mlp_pre", "mlp_up", "mlp_post")
@@ -69,13 +71,13 @@ def means_vanish(weight, axis=-1):
     return jnp.abs(weight.mean(axis)).max() <= 1e-6 * jnp.abs(weight).max()
 
 
-@pytest.mark.parametrize("name, mode", VALID)
+@pytest.mark.parametrize("name, mode", slow_at(VALID, *ALIKE))
 def test_log_probabilities_stay(name, mode):
     raw, done = (jax.nn.log_softmax(ran(name, m)[1]) for m in ("raw", mode))
     assert close(done, raw)
 
 
-@pytest.mark.parametrize("name, mode", VALID)
+@pytest.mark.parametrize("name, mode", slow_at(VALID, *ALIKE))
 def test_what_is_read_stays(name, mode):
     raw, done = ran(name, "raw")[2], ran(name, mode)[2]
     here = [site for site in SAME if getattr(raw, site) is not None]

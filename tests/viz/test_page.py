@@ -94,6 +94,7 @@ def test_texts_are_escaped(tmp_path, place):
     assert len(Page(text).all("script")) == 1
 
 
+@pytest.mark.slow
 def test_pages_of_the_same_result_are_equal(tmp_path):
     first, second = (text_of(discovered(), tmp_path / name) for name in "ab")
     assert first == second

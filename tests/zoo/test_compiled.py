@@ -77,6 +77,7 @@ def test_every_residual_equals_tracrs(case):
     np.testing.assert_allclose(out[:, 1:], stored["output"][:, 1:], atol=1e-4)
 
 
+@pytest.mark.slow
 def test_tracr_itself_gives_the_same_weights():
     compiling = pytest.importorskip("tracr.compiler.compiling")
     lib = pytest.importorskip("tracr.compiler.lib")

@@ -6,6 +6,7 @@ import shutil
 import jax
 import numpy as np
 import pytest
+from cases import slow_at
 
 from jaxcirc import zoo
 from jaxcirc.taps import Node, run
@@ -13,8 +14,10 @@ from jaxcirc.tasks import accuracy
 from jaxcirc.zoo._file import folder
 from jaxcirc.zoo._structure import messages, told
 
+COSTLY = ("sort_unique", "sort_freq", "count_less_freq", "shuffle_dyck", "pair_balance")
 
-@pytest.fixture(scope="module", params=zoo.CAUSAL)
+
+@pytest.fixture(scope="module", params=slow_at(zoo.CAUSAL, "duplicate", "induction"))
 def trained(request):
     return zoo.load(request.param)
 
@@ -26,7 +29,7 @@ def test_trained_models_follow_their_causal_models(trained):
     assert set(card) == set(found) and min(card.values()) > 0.99
 
 
-@pytest.mark.parametrize("name", ["greater_than", "induction"])
+@pytest.mark.parametrize("name", slow_at(["greater_than", "induction"], "induction"))
 def test_exchanging_what_an_edge_carries_tells_true_from_false(name):
     case = zoo.load(name)
     prompts, effects = case.prompts(64, seed=5), []
@@ -57,7 +60,7 @@ def test_true_edges_join_the_circuit(trained):
         assert wiring.edge(int(edge))[0] in inside
 
 
-@pytest.mark.parametrize("name", zoo.names())
+@pytest.mark.parametrize("name", slow_at(zoo.names(), *COSTLY))
 def test_prompts_are_answered_and_their_pairs_differ(name):
     case = zoo.load(name)
     prompts = case.prompts(32, seed=3)
