@@ -16,5 +16,5 @@ def test_the_tour_runs():
     run = subprocess.run([sys.executable, "-c", tour], capture_output=True, text=True, env=env)
     assert run.returncode == 0, run.stderr
     lines = run.stdout.splitlines()
-    assert lines[0] == "(30, 12, 15, 9, 64)"
+    assert lines[0] == "(30, 8, 15, 9, 64)"
     assert float(lines[2]) > 0.9, "AtP should rank the heads of IOI"

@@ -79,6 +79,7 @@ def killed(folder: Path, where: str, step: int) -> None:
     assert done.returncode == -signal.SIGKILL, done.stderr[-2000:]
 
 
+@pytest.mark.slow
 def test_killed_while_a_checkpoint_is_written(tmp_path, uninterrupted):
     killed(tmp_path, "write", 10)
     assert not (tmp_path / "000000010" / "manifest.json").exists()

@@ -174,6 +174,7 @@ def moves_no_code(program: str) -> None:
         assert each.largest.elements < TOKENS // 2 * WIDTH // 4, each
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FOUR)
 def test_no_code_is_moved(name, four):
     moves_no_code(four["programs"][name])
@@ -185,6 +186,7 @@ def test_nor_with_the_rest(name, rest):
     moves_no_code(rest["programs"][name])
 
 
+@pytest.mark.slow
 def test_where_tokens_alone_are_shared_out_rows_are_taken_and_slopes_summed_once(four):
     """Every device decodes the active rows of its own tokens, in loops that move nothing."""
     found = four["tokens alone"]
@@ -195,12 +197,14 @@ def test_where_tokens_alone_are_shared_out_rows_are_taken_and_slopes_summed_once
     assert slopes < sum(arrays) / 2 < 1.1 * (slopes + WIDTH)  # what comes out went in
 
 
+@pytest.mark.slow
 def test_every_device_holds_its_part(four):
     cut = {name: held for name, (size, held) in four["shares"].items() if size >= WIDTH}
     assert len(cut) == 3 * 3 + 1  # two weights and a bias, their two moments, the counters
     assert set(cut.values()) == {0.25}
 
 
+@pytest.mark.slow
 def test_no_dictionary_is_made_whole(four):
     arrays = re.findall(r"\b[fsu]32\[([\d,]+)\]", four["beginning"])
     sizes = {math.prod(map(int, shape.split(","))) for shape in arrays}

@@ -111,6 +111,7 @@ def study(smollm2):
     return experiments.study_patching(model, tokenizer, sizes=SMALL)
 
 
+@pytest.mark.slow
 def test_the_study_runs_whole_and_says_what_it_left_out(study, tmp_path):
     sections = {row["section"] for row in study.table}
     assert {"claim", "ioi", "class", "token", "direction", "distance", "task"} <= sections
@@ -122,6 +123,7 @@ def test_the_study_runs_whole_and_says_what_it_left_out(study, tmp_path):
     assert experiments.load_result(tmp_path).table == list(study.table)
 
 
+@pytest.mark.slow
 def test_the_study_is_printed_section_by_section(study, capsys):
     _reproduce._print(study)
     said = capsys.readouterr().out

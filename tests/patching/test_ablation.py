@@ -184,6 +184,7 @@ def test_noise_goes_on_the_span_with_three_standard_deviations():
         [("grouped", "noise"), ("grouped", "denoise"), ("learned", "noise"), ("gemma", "denoise")],
         ("grouped", "noise"),
         ("grouped", "denoise"),
+        ("gemma", "denoise"),
     ),
 )
 def test_patching_under_noise_equals_whole_runs(name, direction):
