@@ -69,6 +69,7 @@ def test_patch_takes_prompts_of_your_own(capsys):
     )
 
 
+@pytest.mark.slow
 def test_lens_says_what_comes_next(capsys):
     main(["lens", "The capital of France is", "--top", "3"])
     said = capsys.readouterr().out

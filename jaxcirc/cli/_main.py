@@ -11,12 +11,16 @@ jaxcirc lens "The capital of France is"  what each layer and head says of the ne
 jaxcirc tasks smollm2-135m               what a model can do, task by task
 jaxcirc reproduce patching               best practices of activation patching, measured
 jaxcirc reproduce attribution            fast scores against exact patching
+jaxcirc reproduce sparse-feature-circuits  features against neurons, errors, edges, measured
 jaxcirc recovery                         dictionaries against a known truth, by architecture
 jaxcirc sae train                        a sparse autoencoder; run it again and it goes on
 jaxcirc acts save --out acts             activations on disk, for sae train --stored acts
 jaxcirc sae eval PATH --text DIR         a dictionary beside PCA and random directions
 jaxcirc sae table SUITE --text DIR       every dictionary of a suite, on texts apart
 jaxcirc sae page PATH --text DIR         a page of its features
+jaxcirc features circuit agreement_across  a task's circuit in the features of dictionaries
+jaxcirc features clusters --text DIR     circuits that nobody named, a job that can be resumed
+jaxcirc features shift                   a classifier freed from a confound, by judged features
 jaxcirc plan --device v5e-8              what training a dictionary needs, before there is a TPU
 jaxcirc parity smollm2-135m              logits against stored reference logits
 jaxcirc parity --all                     the same for a tiny model of every family
@@ -33,6 +37,7 @@ from .. import models
 from ._acts import Acts
 from ._compare import Compare
 from ._discover import Discover
+from ._features import Features
 from ._leaderboard import Atlas, Leaderboard
 from ._lens import Lens
 from ._overlap import Overlap
@@ -56,6 +61,7 @@ Command = (
     | Annotated[Tasks, tyro.conf.subcommand("tasks")]
     | Annotated[Recovery, tyro.conf.subcommand("recovery")]
     | Annotated[Sae, tyro.conf.subcommand("sae")]
+    | Annotated[Features, tyro.conf.subcommand("features")]
     | Annotated[Acts, tyro.conf.subcommand("acts")]
     | Annotated[Plan, tyro.conf.subcommand("plan")]
     | Annotated[Parity, tyro.conf.subcommand("parity")]

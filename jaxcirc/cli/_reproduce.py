@@ -2,26 +2,47 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
+
+import tyro
 
 from .. import experiments, models, tasks
 from ..experiments import Result
+from ._reproduce_features import reproduce_features
 from ._sections import print_sections
 from ._show import bars, write
 from ._source import Word
 
-Document = Literal["patching", "attribution"]
+Document = Literal["patching", "attribution", "sparse-feature-circuits"]
+
+
+@dataclasses.dataclass(frozen=True)
+class FeatureOptions:
+    """Of sparse-feature-circuits alone."""
+
+    dictionaries: Path | None = None
+    """The folder of the paper's dictionaries, for --preset paper."""
+    method: Literal["ig", "atp", "relp"] = "ig"
+    """How nodes are scored."""
+    ablation: Literal["mean", "resample", "zero"] = "mean"
+    """What nodes outside of a circuit are set to."""
+    start: int | None = None
+    """Places below this layer are free (default: as the preset says)."""
+    text: tuple[Path, ...] = ()
+    """Text for means and explanations (default: sampled from the models themselves)."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Reproduce:
-    """Measure a document's claims on a model: patching (Zhang & Nanda 2023), or attribution (AtP,
-    AtP*, RelP and integrated gradients against exact patching)."""
+    """Measure a document's claims on a model: patching (Zhang & Nanda 2023), attribution (AtP,
+    AtP*, RelP and integrated gradients against exact patching), or sparse-feature-circuits (Marks
+    et al. 2024), which can be stopped and resumed."""
 
     document: Word[Document]
     """Which study."""
-    model: str = "smollm2-135m"
-    """A name that `load_model` knows, or the path of a GGUF file."""
+    model: str | None = None
+    """A name that `load_model` knows, or the path of a GGUF file (default: smollm2-135m; for
+    sparse-feature-circuits every model of the preset)."""
     preset: Literal["default", "smoke", "paper"] = "default"
     """How much: our sizes, a quick look, or the paper's own (for its models)."""
     n: int = 24
@@ -30,9 +51,15 @@ class Reproduce:
     """Of the prompts and the draws."""
     out: Path = Path("runs")
     """Where the run's folder goes."""
+    features: tyro.conf.OmitArgPrefixes[FeatureOptions] = FeatureOptions()
 
     def __call__(self) -> None:
-        model, tokenizer = models.load_model(self.model)
+        if self.document == "sparse-feature-circuits":
+            options: dict[str, Any] = dataclasses.asdict(self.features) | {"seed": self.seed}
+            options["value"] = options.pop("ablation")
+            reproduce_features(self.preset, self.model, self.out, **options)
+            return
+        model, tokenizer = models.load_model(self.model or "smollm2-135m")
         with bars() as tell:
             if self.document == "patching":
                 sizes = experiments.sizes_of(self.preset, model.config.name)

@@ -1,6 +1,8 @@
 """Experiments: each runs the whole of a question and returns a `Result`."""
 
 from . import dictionaries as dictionaries
+from . import feature_circuits as feature_circuits
+from . import shift as shift
 from ._atlas import atlas as atlas
 from ._budget import Move as Move
 from ._chips import CHIPS as CHIPS

@@ -17,6 +17,8 @@ from ._interval import recovered_each as recovered_each
 from ._ioi import CORRUPTIONS as CORRUPTIONS
 from ._ioi import ioi as ioi
 from ._jsonl import from_jsonl as from_jsonl
+from ._lengths import common_length as common_length
+from ._lengths import of_length as of_length
 from ._mib import from_mib as from_mib
 from ._pronouns import pronouns as pronouns
 from ._tasks import ONE_WAY as ONE_WAY

@@ -2,8 +2,15 @@
 
 from .circuit import write_circuit as write_circuit
 from .circuits import edge_circuit as edge_circuit
+from .clusters import clusters_picture as clusters_picture
+from .clusters import write_clusters as write_clusters
 from .dictionaries import dictionary_picture as dictionary_picture
 from .dictionaries import suite_picture as suite_picture
+from .feature_circuits import feature_circuit_picture as feature_circuit_picture
+from .feature_circuits import study_errors as study_errors
+from .feature_circuits import study_faithfulness as study_faithfulness
+from .feature_circuits import study_layers as study_layers
+from .feature_page import write_feature_circuit as write_feature_circuit
 from .features import write_features as write_features
 from .figures import attribution_map as attribution_map
 from .figures import discover_picture as discover_picture
@@ -12,11 +19,13 @@ from .figures import faithfulness_curve as faithfulness_curve
 from .figures import layer_head_map as layer_head_map
 from .figures import node_effects as node_effects
 from .figures import patch_picture as patch_picture
+from .judge import write_judge as write_judge
 from .page import FIGURES as FIGURES
 from .page import write as write
 from .page import write_figures as write_figures
 from .page import write_page as write_page
 from .recovery import recovery_dots as recovery_dots
+from .shift import shift_picture as shift_picture
 from .studies import attribution_scatter as attribution_scatter
 from .studies import patching_directions as patching_directions
 from .studies import patching_facts as patching_facts

@@ -15,6 +15,8 @@ PICTURES = {
     "compare": "compare_curves",
     "leaderboard": "leaderboard_map",
     "recovery": "recovery_dots",
+    "study_shift": "shift_picture",
+    "clusters": "clusters_picture",
     "patch": "patch_picture",
     "dictionary": "dictionary_picture",
     "suite": "suite_picture",

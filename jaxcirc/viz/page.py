@@ -19,10 +19,13 @@ from . import (
     _table,
     circuit,
     circuits,
+    clusters,
     dictionaries,
+    feature_circuits,
     figures,
     methods,
     recovery,
+    shift,
     studies,
     style,
 )
@@ -50,6 +53,14 @@ FIGURES: dict[str, dict[str, Draw]] = {
     "dictionary": {"dictionary": dictionaries.dictionary_picture},
     "suite": {"nats": dictionaries.suite_picture},
     "recovery": {"recovered": recovery.recovery_dots},
+    "feature_circuit": {"features": feature_circuits.feature_circuit_picture},
+    "study_feature_circuits": {
+        "curves": feature_circuits.study_faithfulness,
+        "errors": feature_circuits.study_errors,
+        "layers": feature_circuits.study_layers,
+    },
+    "study_shift": {"shift": shift.shift_picture},
+    "clusters": {"measures": clusters.clusters_picture},
 }
 """What is drawn of a result, by its kind; other kinds get a page without figures."""
 
@@ -164,6 +175,10 @@ def _title(result: Result) -> str:
         "suite": "dictionaries beside their baselines",
         "probe": "probes of few features",
         "explain": "features explained",
+        "feature_circuit": "the feature circuit",
+        "study_feature_circuits": "feature circuits, measured",
+        "study_shift": "a classifier freed from a confound",
+        "clusters": "circuits that nobody named",
     }
     return f"{result.task}: {words.get(result.kind, result.kind)}"
 

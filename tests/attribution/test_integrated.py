@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from cases import answered, pairs, slow_at, tiny
+from cases import answered, pairs, tiny
 
 from jaxcirc import patching
 from jaxcirc.attribution import integrated, nodes, quadrature
@@ -28,7 +28,8 @@ def test_gauss_is_exact_for_polynomials():
         assert (points**power * weights).sum() == pytest.approx(1 / (power + 1), abs=1e-12)
 
 
-@pytest.mark.parametrize("name", slow_at(["learned", "grouped"], "grouped"))
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["learned", "grouped"])
 def test_the_error_falls_at_the_order_of_the_rule(name):
     with jax.enable_x64(True):
         model = tiny(name, jnp.float64)

@@ -68,8 +68,9 @@ def means(
     Raises `ValueError` for prompts of a length that no reference prompt has.
     """
     reference = prompts if reference is None else reference
-    reference = reference.padded_to(prompts.clean.shape[1])
+    reference = reference.take(np.isin(reference.lengths, prompts.lengths))  # others may be longer
     order, group = _groups(_by_length(reference), _by_length(prompts))
+    reference = reference.padded_to(prompts.clean.shape[1])
     total, count = None, None
     for rows, new in _new_rows(reference, batch):
         member = jax.nn.one_hot(np.where(new, order[rows], -1), int(order.max()) + 1)

@@ -1,0 +1,105 @@
+"""`Settings` of a job that finds circuits of clusters, and what makes it this job and no other.
+
+May import `circuits`, `dictionaries`, `_result`.
+"""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from ...circuits.features import Basis
+from ...dictionaries.train import Contexts
+from .._result import model_facts
+from ._batch import How
+from ._group import Method
+from ._represent import Kind, Pool
+from ._samples import Each, Repeats
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What is asked of the samples, the clusters and their circuits."""
+
+    samples: int = 10_000
+    """Tokens that the model predicts well, at most."""
+    threshold: float = 0.3
+    """Nats that such a token may cost."""
+    shortest: int = 8
+    """Tokens before it, at least."""
+    repeats: Repeats = "drop"
+    """Whether tokens that copy a trigram of their context are among them."""
+    each: Each = "window"
+    """One sample a window of text, or a document."""
+    kind: Kind = "effects"
+    """What samples are clustered by."""
+    pool: Pool = "sum"
+    """Over which positions features and effects are summed."""
+    dims: int = 1024
+    """Numbers that a sample is projected to."""
+    method: Method = "kmeans"
+    """How they are clustered."""
+    clusters: int = 1000
+    """Clusters of at least `least` samples that are wanted."""
+    least: int = 4
+    """Samples that a cluster needs."""
+    most: int = 8
+    """Samples of a cluster that are used."""
+    nodes: tuple[int, ...] = (20, 100)
+    """Nodes of the circuits that are judged."""
+    score: str = "atp"
+    """How nodes are scored: atp, relp or ig."""
+    steps: int = 5
+    """Points of integrated gradients."""
+    patch: str = "zero"
+    """What nodes are set to when they are scored: zero or mean."""
+    errors: str = "default"
+    """Whether error nodes compete with features (default), or are all removed or kept."""
+    shuffled: int = 250
+    """Clusters of the baseline whose labels are shuffled."""
+    seeds: int = 3
+    """Clusterings whose agreement is measured."""
+    peaks: int = 3
+    """Contexts shown of every feature."""
+    seed: int = 0
+    """Of all draws."""
+    batch: int = 4
+    """Clusters in one compiled call, which is what a killed job loses."""
+
+    @property
+    def how(self) -> How:
+        """How circuits are found. Raises `ValueError` for unknown words."""
+        known: dict[str, Any] = {"method": self.score, "patch": self.patch, "errors": self.errors}
+        return How(tuple(self.nodes), steps=self.steps, **known)
+
+
+def job_facts(model, basis: Basis, contexts: Contexts, settings: Settings) -> dict[str, Any]:
+    """What a job is about: model, dictionaries, text and settings."""
+    return model_facts(model) | {
+        "places": [f"{place.site}.{place.layer}" for place in basis.places],
+        "dictionaries": basis_hash(basis),
+        "contexts": len(contexts),
+        "context": contexts.length - 1,
+        "contexts_hash": contexts.hash(),
+        **dataclasses.asdict(settings),
+        "nodes": list(settings.nodes),
+    }
+
+
+def basis_hash(basis: Basis) -> str:
+    """sha256 of all arrays of a basis."""
+    digest = hashlib.sha256()
+    for leaf in jax.tree.leaves(basis):
+        digest.update(np.ascontiguousarray(leaf).tobytes())
+    return digest.hexdigest()
+
+
+def job_folder(out: Path, facts: Mapping[str, Any]) -> Path:
+    """Where this very job lies: another question has another folder."""
+    words = json.dumps(facts, sort_keys=True, default=str)
+    return Path(out) / f"clusters-{hashlib.sha256(words.encode()).hexdigest()[:8]}"

@@ -1,0 +1,31 @@
+"""Sparse feature circuits on models with dictionaries: one circuit, and the whole study."""
+
+from ._annotations import read_published as read_published
+from ._baselines import KINDS as KINDS
+from ._baselines import bases_of as bases_of
+from ._behaviours import next_tokens as next_tokens
+from ._circuit import CircuitReport as CircuitReport
+from ._circuit import Wanted as Wanted
+from ._circuit import feature_circuit as feature_circuit
+from ._curves import ERRORS as ERRORS
+from ._curves import curves_of as curves_of
+from ._edges import judge_edges as judge_edges
+from ._layers import compare_layers as compare_layers
+from ._part import How as How
+from ._part import Ready as Ready
+from ._presets import NEXT as NEXT
+from ._presets import PRESETS as PRESETS
+from ._presets import FeatureSizes as FeatureSizes
+from ._presets import Subject as Subject
+from ._presets import subjects_of as subjects_of
+from ._prompts import Split as Split
+from ._prompts import split_of as split_of
+from ._scores import score_bases as score_bases
+from ._store import Section as Section
+from ._store import Store as Store
+from ._study import load_subject as load_subject
+from ._study import study_feature_circuits as study_feature_circuits
+from ._suites import basis_of as basis_of
+from ._suites import paper_basis as paper_basis
+from ._suites import suite_basis as suite_basis
+from ._words import explain_kinds as explain_kinds
