@@ -70,6 +70,7 @@ def _saelens(architecture: str, d: int, f: int, k: int, batch: int):
     }
     sae = classes[architecture](configs[architecture]())
     config = SAETrainerConfig(STEPS * batch, batch)
+    config.lr_end = config.lr / 10  # its runner's default; the constant schedule never uses it
     trainer = SAETrainer(config, sae, iter(()))
 
     def update(count: int, x: torch.Tensor) -> None:

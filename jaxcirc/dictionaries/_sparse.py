@@ -22,28 +22,28 @@ Codes = tuple[Float[Array, "token k"], Int[Array, "token k"]]
 def select(
     x: Float[Array, "token d"],
     centre: Float[Array, "d"],
-    rows: Rows,
+    w_enc: Float[Array, "d feature"],
     bias: Float[Array, "feature"],
     k: int,
 ) -> Codes:
-    """The k largest of relu((x - centre) @ rows.T + bias) and where they are."""
-    values, at = lax.top_k((x - centre) @ rows.T + bias, k)
+    """The k largest of relu((x - centre) @ w_enc + bias) and where they are."""
+    values, at = lax.top_k((x - centre) @ w_enc + bias, k)
     return jax.nn.relu(values), at
 
 
-def _select_fwd(x, centre, rows, bias, k: int):
-    found: Codes = select(x, centre, rows, bias, k)
+def _select_fwd(x, centre, w_enc, bias, k: int):
+    found: Codes = select(x, centre, w_enc, bias, k)
     values, at = found
-    return (values, at), (x, centre, rows, values > 0, at)
+    return (values, at), (x, centre, w_enc, values > 0, at)
 
 
 def _select_bwd(k: int, kept, slopes):
-    x, centre, rows, positive, at = kept
-    slope = jnp.where(positive, slopes[0], 0)
-    on_bias = jnp.zeros(len(rows), slope.dtype).at[at].add(slope)
-    on_x = weighted_rows(slope, at, rows)
-    on_rows = added_rows(slope, at, x - centre, len(rows))
-    return on_x, -on_bias @ rows, on_rows, on_bias
+    x, centre, w_enc, positive, at = kept
+    slope, n = jnp.where(positive, slopes[0], 0), w_enc.shape[1]
+    on_bias = jnp.zeros(n, slope.dtype).at[at].add(slope)
+    on_x = weighted_rows(slope, at, w_enc.T)
+    on_w = lax.optimization_barrier(added_rows(slope, at, x - centre, n).T)  # turned over once
+    return on_x, -(w_enc @ on_bias), on_w, on_bias
 
 
 select.defvjp(_select_fwd, _select_bwd)

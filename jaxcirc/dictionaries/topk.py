@@ -87,12 +87,12 @@ class TopK(Coded):
         """The same from the active rows alone."""
         coder, most = self.coder, self.most or self.k
         centre = coder.b_dec if coder.centred else jnp.zeros_like(x[0])
-        codes: Codes = select(x, centre, coder.w_enc.T, coder.b_enc, most)
+        codes: Codes = select(x, centre, coder.w_enc, coder.b_enc, most)
         values, rows = codes
         values = jnp.where(jnp.arange(most) < at.k, values, 0)
         left = y - coder.b_dec - decode(values, rows, coder.directions)
         error = squared(left)
-        auxiliary = revived(coder, lambda: coder.pre(x), left, at.dead)
+        auxiliary = revived_apart(coder, x, left, at.dead)
         fired = jnp.zeros(coder.d_dict).at[rows].add(values > 0)
         return error + ALPHA * auxiliary, seen_of(fired, len(x), error, 0.0, auxiliary)
 
@@ -130,11 +130,58 @@ def revived(
     the pre-activations, when they are needed.
     """
     left = lax.stop_gradient(left)
-    k = min(max(1, left.shape[-1] // 2), coder.d_dict)
 
     def loss() -> Array:
-        eligible = jnp.where(dead, jax.nn.relu(pre()), 0.0)
-        found = largest(eligible, k) @ coder.directions
-        return squared(left - found)
+        return _unexplained(coder, pre(), left, dead)
 
     return lax.cond(dead.any(), loss, lambda: wide(jnp.zeros((), left.dtype)))
+
+
+def _unexplained(coder: Coder, pre: Array, left: Array, dead: Array) -> Array:
+    k = min(max(1, left.shape[-1] // 2), coder.d_dict)
+    found = largest(jnp.where(dead, jax.nn.relu(pre), 0.0), k) @ coder.directions
+    return squared(left - found)
+
+
+@jax.custom_vjp
+def revived_apart(
+    coder: Coder,
+    x: Float[Array, "token d_in"],
+    left: Float[Array, "token d_out"],
+    dead: Bool[Array, "feature"],
+) -> Float[Array, ""]:
+    """`revived` where pre-activations are needed for it alone.
+
+    The gradient is taken on the way forward: from there to the way back a branch would keep all
+    that it might need, arrays of tokens by features and copies of both matrices, taken or not.
+    """
+    return revived(coder, lambda: coder.pre(x), left, dead)
+
+
+def _apart(coder: Coder, x: Array, left: Array, dead: Array) -> Array:
+    return _unexplained(coder, coder.pre(x), left, dead)
+
+
+def _revived_fwd(coder, x, left, dead):
+    def found():
+        return jax.value_and_grad(_apart)(coder, x, left, dead)
+
+    def none():
+        return wide(jnp.zeros((), left.dtype)), jax.tree.map(jnp.zeros_like, coder)
+
+    value, slope = lax.cond(dead.any(), found, none)
+    return value, (slope, coder, x, left, dead)
+
+
+def _revived_bwd(kept, by):
+    slope, *given = kept
+    on_coder = jax.tree.map(lambda s: (by * s).astype(s.dtype), slope)
+    x, dead = given[1], given[3]
+
+    def found():
+        return (by * jax.grad(_apart, argnums=1)(*given)).astype(x.dtype)
+
+    return on_coder, lax.cond(dead.any(), found, lambda: jnp.zeros_like(x)), None, None
+
+
+revived_apart.defvjp(_revived_fwd, _revived_bwd)
