@@ -1,5 +1,6 @@
 """What every command prints with: tables, progress bars, and where a run was written."""
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,7 +20,10 @@ from rich.table import Table
 from .. import experiments, tasks
 from .._types import Tell
 
-console = Console()
+WIDE = 160
+"""Columns of a table that goes to a file or a pipe."""
+
+console = Console(width=None if sys.stdout.isatty() else WIDE)
 
 
 @contextmanager
@@ -49,9 +53,9 @@ def print_rows(
 
 def table_of(title: str, rows, columns: tuple[str, ...]) -> Table:
     table = Table(title=title, title_justify="left", title_style="bold")
-    for column in columns if rows else ():
+    for i, column in enumerate(columns if rows else ()):
         words = isinstance(rows[0][column], str)
-        table.add_column(escape(column), justify="left" if words else "right")
+        table.add_column(escape(column), justify="left" if words else "right", no_wrap=not i)
     for row in rows:
         table.add_row(*(escape(_text(row[column])) for column in columns))
     return table
