@@ -9,6 +9,7 @@ import tyro
 from .. import experiments, models
 from ..dictionaries.train import Stream, save_activations
 from ._show import bars, console
+from ._where import Where
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,8 +23,8 @@ class Acts:
     """The folder."""
     model: str = "smollm2-135m"
     """A name, a GGUF file, a folder, or a Hub id."""
-    place: tuple[str, ...] = ("resid_post.12",)
-    """Sites and layers, such as resid_post.12 or mlp_normed.12>mlp_out.12."""
+    where: tyro.conf.OmitArgPrefixes[Where] = Where()
+    """What to save."""
     tokens: int = 200_000
     """Tokens to save."""
     text: tuple[Path, ...] = ()
@@ -36,6 +37,7 @@ class Acts:
     """On disk."""
 
     def __call__(self) -> None:
+        places = self.where.places()
         model, tokenizer = models.load_model(self.model)
         with bars() as tell:
             contexts = experiments.contexts_of(
@@ -46,7 +48,7 @@ class Acts:
                 length=self.context,
                 progress=lambda done, total: tell("sampling text", done, total),
             )
-            source = Stream(model, contexts, self.place, batch=self.batch)
+            source = Stream(model, contexts, places, batch=self.batch)
             folder = save_activations(
                 source,
                 self.out,

@@ -1,12 +1,15 @@
 """`jaxcirc plan`."""
 
 import dataclasses
-from typing import Literal
+from typing import Annotated, Literal
+
+import tyro
 
 from .. import experiments
 from ..dictionaries import Config
 from ..dictionaries.train import Architecture
 from ._show import console, table_of
+from ._where import Where, split
 
 GIB = 2**30
 
@@ -23,13 +26,11 @@ class Plan:
     h200."""
     model: str = "gemma-2-2b"
     """A well-known language model."""
-    site: str = "resid_post"
+    where: tyro.conf.OmitArgPrefixes[Where] = Where()
     """What the dictionary reads."""
-    layer: int = 12
-    """Where."""
     target: str | None = None
-    """A transcoder's target, at the same layer."""
-    width: int = 131072
+    """A transcoder's target, at the same layer: --place "mlp_normed.12>mlp_out.12" says both."""
+    width: Annotated[int, tyro.conf.arg(aliases=["--d-dict"])] = 131072
     """Features."""
     batch: int = 8192
     """Tokens in a step."""
@@ -50,13 +51,14 @@ class Plan:
         config = Config(
             self.architecture, d_dict=self.width, k=self.k, batch=self.batch, dtype=self.dtype
         )
+        site, layer, target = split(self.where.one() or "resid_post.12")
         found = experiments.plan_training(
             self.device,
             self.model,
-            self.site,
-            self.layer,
+            site,
+            layer,
             config,
-            target=self.target,
+            target=self.target or target,
             context=self.context,
             rows=self.rows,
             block=self.block,

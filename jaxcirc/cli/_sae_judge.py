@@ -27,6 +27,7 @@ from ..experiments.dictionaries import (
 from ._sections import print_sections
 from ._show import bars, console, write
 from ._source import Word
+from ._where import Where
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,13 +35,14 @@ class Subject:
     """Which dictionary, on which model and text."""
 
     path: Word[Path]
-    """A dictionary's file or folder in any known format, or a shipped one's name."""
+    """A dictionary's file or folder in any known format, a shipped one's name, or
+    hub:OWNER/NAME[@REVISION][/PATH]."""
     text: tuple[Path, ...] = ()
     """Files or folders of text, or hub:OWNER/NAME (default: sampled from the model itself)."""
     model: str | None = None
     """A name, a GGUF file, a folder, or a Hub id (default: what the dictionary's card says)."""
-    place: str | None = None
-    """Such as resid_post.12 (default: what the card says)."""
+    where: tyro.conf.OmitArgPrefixes[Where] = Where()
+    """Where it acts."""
     tokens: int = 16_384
     """Tokens of text."""
     context: int | None = None
@@ -59,7 +61,7 @@ class Subject:
         """What its folder is called after: its file's name and a digest of where that lies, or a
         shipped one's name."""
         if not self.path.exists():
-            return "-".join(self.path.parts)
+            return "-".join(self.path.parts).removeprefix("hub:")
         path = self.path.resolve()
         digest = hashlib.sha256(str(path).encode()).hexdigest()
         return f"{path.stem if path.is_file() else path.name}-{digest[:6]}"
@@ -75,7 +77,7 @@ class Subject:
 
     def at(self, card: Mapping[str, Any]) -> dict[str, Any]:
         """Place and sink norm, as the experiments take them."""
-        place = self.place or place_of(card)
+        place = self.where.one() or place_of(card)
         if place is None:
             raise ValueError(f"{self.path.name} names no place: --place resid_post.12")
         norm = self.sink_norm if self.sink_norm is not None else card.get("sink_norm")

@@ -8,10 +8,11 @@ import tyro
 
 from .. import experiments, models
 from ..dictionaries.formats import load_dictionary, shipped, shipped_places, shipped_suites
-from ..experiments.dictionaries import processed, table
+from ..experiments.dictionaries import place_of, processed, table
 from ._sections import print_sections
 from ._show import bars, write
 from ._source import Word
+from ._where import Where
 
 COLUMNS = ("place", "dictionary", "L0", "FVE", "nats", "dead", "saved", "tokens")
 
@@ -22,6 +23,8 @@ class Table:
 
     suite: Word[Path]
     """A shipped suite's name, or a folder of dictionaries."""
+    where: tyro.conf.OmitArgPrefixes[Where] = Where()
+    """Only these of them (default: all)."""
     text: Annotated[tuple[tuple[Path, ...], ...], tyro.conf.UseAppendAction] = ()
     """Files or folders of one text, or hub:OWNER/NAME; again for another text (default: sampled
     from the model itself)."""
@@ -41,7 +44,7 @@ class Table:
     """Where the run's folder goes."""
 
     def __call__(self) -> None:
-        loaded = load_suite(self.suite)
+        loaded = self._chosen(load_suite(self.suite))
         card = next(iter(loaded.values()))[1]
         name = self.model or card.get("model")
         if not name:
@@ -63,6 +66,17 @@ class Table:
         texts = dict.fromkeys(str(row["section"]) for row in result.table)
         print_sections(result, {text: text for text in texts}, dict.fromkeys(texts, COLUMNS))
         write(result, self.out)
+
+    def _chosen(self, loaded: dict) -> dict:
+        """Those at the places asked for. Raises `ValueError` for a place without a dictionary."""
+        if not self.where.said:
+            return loaded
+        found = {place_of(card): name for name, (_, card) in loaded.items()}
+        wanted = self.where.places()
+        if missing := [place for place in wanted if place not in found]:
+            there = ", ".join(map(str, found))
+            raise ValueError(f"{self.suite} has no {missing[0]}: its places are {there}")
+        return {found[place]: loaded[found[place]] for place in wanted}
 
     def _texts(self, model, tokenizer, length: int, tell):
         """Contexts of every text, by its name."""

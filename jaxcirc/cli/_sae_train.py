@@ -1,29 +1,23 @@
 """`jaxcirc sae train`."""
 
 import dataclasses
-import itertools
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
+import tyro
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from .. import experiments, models
-from ..dictionaries import Config, load_dictionary
-from ..dictionaries.train import (
-    Architecture,
-    Contexts,
-    Optimiser,
-    Source,
-    Stored,
-    Stream,
-    open_sink,
-)
+from ..dictionaries import load_dictionary
+from ..dictionaries.train import Contexts, Source, Stored, Stream, open_logger
+from ._recipe import Recipe
 from ._sae_judge import write_page
 from ._show import bars, console
+from ._where import Where
 
 BATCH = 2048
 """Tokens in a step, where nothing else is said."""
@@ -43,43 +37,24 @@ class Train:
 
     model: str = "smollm2-135m"
     """A name, a GGUF file, a folder, or a Hub id."""
-    site: tuple[str, ...] = ("resid_post",)
-    """Sites; each is trained at every layer given. "mlp_normed>mlp_out" is a transcoder; one
-    crosscoder reads all sites at all layers. (Not with --stored.)"""
-    layer: tuple[int, ...] = (12,)
-    """Layers. (Not with --stored.)"""
+    where: tyro.conf.OmitArgPrefixes[Where] = Where()
+    """What is learned; one crosscoder reads all sites at all layers. (With --stored: these of
+    the places stored; default: all of them.)"""
     tokens: int = 200_000
     """Tokens to learn from."""
     text: tuple[Path, ...] = ()
     """Files or folders of text, or hub:OWNER/NAME (default: sampled from the model itself)."""
     stored: Path | None = None
-    """Activations written by `jaxcirc acts save`, instead of text; their places are all trained.
-    The model, and text, are then for the page alone."""
+    """Activations written by `jaxcirc acts save`, instead of text, which is then for the page
+    alone, as the model is."""
     epochs: int = 1
     """How often the text is read; tokens count every time."""
     context: int = 128
     """Tokens in a context."""
-    architecture: Architecture = "topk"
-    """The kind of dictionary."""
-    d_dict: int = 2048
-    """Features."""
-    k: int | None = None
-    """Active features a token (default: 32; a crosscoder has a penalty unless k is given)."""
-    sparsity: tuple[float, ...] = (1.0,)
-    """The penalty's coefficient, for architectures without k; several train side by side."""
-    learning_rate: tuple[float, ...] = ()
-    """Peak rates (default: by width); several train side by side."""
-    seed: tuple[int, ...] = (0,)
-    """Seeds; several train side by side."""
-    dead_after: int | None = None
-    """Tokens without firing after which a feature is dead (default: a tenth of the run, at most ten
-    million)."""
+    recipe: tyro.conf.OmitArgPrefixes[Recipe] = Recipe()
+    """How it is learned."""
     batch: int | None = None
     """Tokens in a step (default: 2,048, or those of a stored batch)."""
-    optimiser: Optimiser = "adam"
-    """Of the parameters."""
-    dtype: Literal["float32", "bfloat16"] = "float32"
-    """Of the arithmetic; parameters stay float32."""
     save_every: int = 200
     """Steps between checkpoints; where steps are slow there is one every five minutes."""
     log: tuple[Literal["tensorboard", "wandb", "trackio"], ...] = ()
@@ -91,13 +66,13 @@ class Train:
 
     def __call__(self) -> None:
         source, shown = self._of_text() if self.stored is None else self._of_store(self.stored)
-        configs = self._configs(source.facts["batch"])
+        configs = self.recipe.configs(self.tokens, source.facts["batch"])
         folder = experiments.run_folder(self.out, source, configs)
         console.print(f"{folder} (run the same command again to go on from its last checkpoint)")
-        sinks = [open_sink(name, folder, dataclasses.asdict(configs[0])) for name in self.log]
+        loggers = [open_logger(name, folder, dataclasses.asdict(configs[0])) for name in self.log]
         with bar(configs[0].batch) as told:
             paths = experiments.train_dictionaries(
-                source, configs, folder, save_every=self.save_every, sinks=sinks, tell=told
+                source, configs, folder, save_every=self.save_every, loggers=loggers, tell=told
             )
         for path in paths:
             console.print(f"written to {path}")
@@ -107,7 +82,8 @@ class Train:
     def _of_text(self) -> tuple[Source, Shown | None]:
         """The text's activations; and for the page some of it that is held out."""
         batch = BATCH if self.batch is None else self.batch
-        self._configs(batch)  # what they refuse they refuse before the model is read
+        self.recipe.configs(self.tokens, batch)  # what is refused is before the model is read
+        places = self._places()
         model, tokenizer = models.load_model(self.model)
         wanted = experiments.enough(self.tokens, self.context, batch, self.epochs)
         wanted = wanted * 10 // 9 + 2 * self.context
@@ -115,16 +91,17 @@ class Train:
         source = Stream(
             model,
             contexts,
-            self._places(),
+            places,
             batch=batch,
             epochs=self.epochs,
-            seed=self.seed[0],
+            seed=self.recipe.seed[0],
         )
         return source, ((model, tokenizer), rest) if self.page else None
 
     def _of_store(self, folder: Path) -> tuple[Source, Shown | None]:
         """What is stored; and for the page, if there is one, text that nothing learns from."""
-        source = Stored(folder, epochs=self.epochs, seed=self.seed[0])
+        places = tuple(self._places()) if self.where.said else ()
+        source = Stored(folder, places, epochs=self.epochs, seed=self.recipe.seed[0])
         self._check_stored(source.facts["batch"])
         if not self.page:
             return source, None
@@ -134,12 +111,15 @@ class Train:
 
     def _check_stored(self, batch: int) -> None:
         """Raises `ValueError` for what stored activations leave no choice of."""
-        idle = ("site", "layer") if self.page else ("site", "layer", "text", "context")
+        idle = () if self.page else ("text", "context")
         for field in dataclasses.fields(self):
             if field.name in idle and getattr(self, field.name) != field.default:
                 raise ValueError(f"--{field.name} is not read with --stored: leave it out")
         if self.batch not in (None, batch):
             raise ValueError(f"stored batches have {batch} tokens: --batch {batch}")
+
+    def _places(self) -> list[str]:
+        return self.where.places(crossed=self.recipe.architecture == "crosscoder")
 
     def _contexts(self, model, tokenizer, wanted: int, stream: str = "train") -> Contexts:
         with bars() as tell:
@@ -152,34 +132,6 @@ class Train:
                 stream=stream,
                 progress=lambda done, total: tell("sampling text", done, total),
             )
-
-    def _places(self) -> list[str]:
-        """Every site at every layer, or all of them as one place."""
-        if self.architecture == "crosscoder":
-            spots = [f"{site}.{layer}" for site in self.site for layer in self.layer]
-            return ["+".join(spots)]
-        sides = [site.split(">") for site in self.site]
-        pairs = itertools.product(sides, self.layer)
-        return [">".join(f"{part}.{layer}" for part in side) for side, layer in pairs]
-
-    def _configs(self, batch: int) -> list[Config]:
-        if self.k is not None and self.architecture in ("l1", "l1_unit", "p_anneal", "gated"):
-            raise ValueError(f"--k {self.k}: {self.architecture} has none, it has --sparsity")
-        shared = Config(
-            architecture=self.architecture,
-            d_dict=self.d_dict,
-            k=self.k,
-            batch=batch,
-            tokens=self.tokens,
-            dead_after=self.dead_after,
-            optimiser=self.optimiser,
-            dtype=self.dtype,
-        )
-        rates = self.learning_rate or (None,)
-        return [
-            dataclasses.replace(shared, seed=seed, sparsity=sparsity, learning_rate=rate)
-            for seed, sparsity, rate in itertools.product(self.seed, self.sparsity, rates)
-        ]
 
     def _page(self, loaded: Loaded, rest: Contexts, path: Path) -> None:
         """The first dictionary's page, over the text held out."""

@@ -2,8 +2,8 @@ r"""`Crosscoder`: one set of features for several sites at once.
 
 Lindsey et al. 2024 (Sparse Crosscoders): $f = \mathrm{relu}(\sum_s x_s W^s_{enc} + b_{enc})$,
 $\hat x_s = f W^s_{dec} + b^s_{dec}$, loss $\sum_s \|x_s - \hat x_s\|^2 + \lambda \sum_i f_i
-\sum_s \|d^s_i\|$; or BatchTopK over $f_i \sum_s \|d^s_i\|$ (Minder et al. 2025, arXiv 2504.02922).
-May import `_coder`, `_trained`, `batchtopk`.
+\sum_s \|d^s_i\|$; or BatchTopK over $f_i \sum_s \|d^s_i\|$ (Minder et al. 2025, arXiv 2504.02922)
+with AuxK over all sites at once. May import `_coder`, `_trained`, `batchtopk`, `topk`.
 """
 
 from typing import Any
@@ -11,11 +11,13 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PRNGKeyArray
+from jax import lax
+from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from ._coder import unit
 from ._trained import Seen, Stage, Trainable, seen, squared, wide
 from .batchtopk import Threshold, no_threshold, of_batch
+from .topk import ALPHA, largest
 
 
 class Crosscoder(Trainable):
@@ -70,15 +72,34 @@ class Crosscoder(Trainable):
     def loss(
         self, x: Float[Array, "token site d_in"], y: Float[Array, "token site d_in"], at: Stage
     ) -> tuple[Float[Array, ""], Seen]:
-        pre, least = self._pre(x), jnp.nan
+        pre = self._pre(x)
         weighted = pre * self.lengths
-        features = pre
-        if self.k is not None:
-            kept, least = of_batch(weighted, at.k)
-            features = jnp.where(kept > 0, pre, 0.0)
-        error, sparsity = squared(y - self.decode(features)), wide(weighted).sum(axis=-1).mean()
-        total = error if self.k is not None else error + at.sparsity * sparsity
-        return total, seen(features, error, sparsity, 0.0, least)
+        sparsity = wide(weighted).sum(axis=-1).mean()
+        if self.k is None:
+            error = squared(y - self.decode(pre))
+            return error + at.sparsity * sparsity, seen(pre, error, sparsity)
+        kept, least = of_batch(weighted, at.k)
+        features = jnp.where(kept > 0, pre, 0.0)
+        left = y - self.decode(features)
+        error, auxiliary = squared(left), self._revived(pre, left, at.dead)
+        return error + ALPHA * auxiliary, seen(features, error, sparsity, auxiliary, least)
+
+    def _revived(
+        self,
+        pre: Float[Array, "token feature"],
+        left: Float[Array, "token site d_in"],
+        dead: Bool[Array, "feature"],
+    ) -> Float[Array, ""]:
+        """AuxK (see `topk`): what half of d_in dead features leave of the rest at all sites; they
+        compete as all do, by f times the length."""
+        left = lax.stop_gradient(left)
+
+        def loss() -> Array:
+            k = min(max(1, self.d_in // 2), self.d_dict)
+            found = largest(jnp.where(dead, pre, 0.0), k, weights=self.lengths)
+            return squared(left - jnp.einsum("tf,fsd->tsd", found, self.w_dec))
+
+        return lax.cond(dead.any(), loss, lambda: wide(jnp.zeros((), left.dtype)))
 
     def tangent(self, slope: Any) -> Any:
         return slope

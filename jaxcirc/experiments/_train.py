@@ -7,7 +7,6 @@ it the model's forward pass. Expect an explained variance above .8 after 200,000
 
 import dataclasses
 import hashlib
-import io
 import json
 import math
 import re
@@ -26,8 +25,8 @@ from ..dictionaries.train import (
     Config,
     Contexts,
     Fitted,
+    Logger,
     Report,
-    Sink,
     Source,
     excerpts,
     fit,
@@ -70,17 +69,9 @@ def contexts_of(
         wanted = CHARACTERS * tokens
         some = excerpts(read_texts(*text, most=wanted), wanted, seed)
         return pack(some, tokenizer, length, tokens, bos=bos, seed=seed)
-    key = f"{model.config.sha256[:16]}-{tokens}-{length}-{stream}-{seed}-{bos}"
-    path = cache_dir() / "contexts" / f"{key}.npz"
-    if not path.exists():
-        asked = {"seed": seed, "stream": stream, "bos": bos, "progress": progress}
-        found, buffer = sampled(model, tokenizer, tokens, length, **asked), io.BytesIO()
-        np.savez(buffer, tokens=found.tokens, sources=np.asarray(found.sources))
-        write_file(path, buffer.getvalue())
-    with np.load(path) as kept:
-        rows, sources = kept["tokens"], tuple(kept["sources"].tolist())
-    numbers = np.arange(len(rows))
-    return Contexts(rows, np.ones_like(rows, bool), numbers, np.zeros_like(numbers), sources)
+    key = f"{model.config.sha256[:16]}-{length}-{stream}-{seed}-{bos}"
+    asked = {"seed": seed, "stream": stream, "bos": bos, "progress": progress}
+    return sampled(model, tokenizer, tokens, length, folder=cache_dir() / "contexts" / key, **asked)
 
 
 def enough(tokens: int, length: int = 128, batch: int = 2048, epochs: int = 1) -> int:
@@ -101,7 +92,8 @@ def held_out(contexts: Contexts, rows: int = 256) -> tuple[Contexts, Contexts]:
 
 def run_folder(out: Path, source: Source, configs: Sequence[Config]) -> Path:
     """Where this very run lies: another model, text, place or config has another folder."""
-    said = {name: fact for name, fact in source.facts.items() if name != "sink_norm"}
+    plain = {"sink_norm": source.facts.get("sink_norm"), "processing": "raw"}
+    said = {n: fact for n, fact in source.facts.items() if n not in plain or fact != plain[n]}
     parts = [json.dumps(said, sort_keys=True), *map(str, configs)]
     digest = hashlib.sha256("\n".join(parts).encode()).hexdigest()
     return Path(out) / f"sae-{digest[:8]}"
@@ -113,7 +105,7 @@ def train_dictionaries(
     folder: Path,
     *,
     save_every: int = 200,
-    sinks: Iterable[Sink] = (),
+    loggers: Iterable[Logger] = (),
     tell: Any = None,
 ) -> list[Path]:
     """Train one dictionary (or a population) for every place of a source in one pass; resume what
@@ -129,12 +121,12 @@ def train_dictionaries(
     >>> train_dictionaries(source, [Config("topk")], Path("runs/a"))
     """
     _describe(folder, source, configs)
-    every = [json_lines(folder / "metrics.jsonl"), *sinks]
+    every = [json_lines(folder / "metrics.jsonl"), *loggers]
 
     def report(step: int, steps: int, reports: Mapping[str, Report]) -> None:
         numbers = flat(reports)
-        for sink in every:
-            sink(step, numbers)
+        for log in every:
+            log(step, numbers)
         if tell is not None:
             tell(step, steps, numbers)
 

@@ -207,12 +207,19 @@ def jumprelu(p, held, x, y, at, penalty):
 
 
 def crossed(p, held, x, y, at, k=None):
-    f = relu(np.einsum("tsd,sdf->tf", x, p.w_enc) + p.b_enc)
-    weighted = f * lengths(p).sum(axis=1)
-    if k is not None:
-        f = f * (keep_all(weighted, k * len(x)) > 0)
-    error = mean_square(y - np.einsum("tf,fsd->tsd", f, p.w_dec) - p.b_dec)
-    return error + (at.sparsity * weighted.sum(1).mean() if k is None else 0)
+    def parts(q):
+        f = relu(np.einsum("tsd,sdf->tf", x, q.w_enc) + q.b_enc)
+        weighted = f * lengths(q).sum(axis=1)
+        kept = f if k is None else f * (keep_all(weighted, k * len(x)) > 0)
+        return f, weighted, y - np.einsum("tf,fsd->tsd", kept, q.w_dec) - q.b_dec
+
+    f, weighted, left = parts(p)
+    if k is None:
+        return mean_square(left) + at.sparsity * weighted.sum(1).mean()
+    _, rank, left_held = parts(held)
+    found = keep_rows(np.where(at.dead, f, 0), D // 2, np.where(at.dead, rank, 0))
+    aux = mean_square(left_held - np.einsum("tf,fsd->tsd", found, p.w_dec))
+    return mean_square(left) + (ALPHA * aux if at.dead.any() else 0)
 
 
 PAPERS = {

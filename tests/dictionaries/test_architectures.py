@@ -69,7 +69,7 @@ def _leaves(params):
     return jax.tree_util.tree_leaves_with_path((_cast(params, "bfloat16"),))
 
 
-REVIVING = ("topk", "batchtopk", "matryoshka", "transcoder")
+REVIVING = ("topk", "batchtopk", "matryoshka", "transcoder", "crosscoder_topk")
 """Those with a second chance for dead features."""
 
 

@@ -11,7 +11,7 @@ import pytest
 from fitting import BATCH, NAMES, SITES, SMALL, D, F, data, made, of
 
 from jaxcirc.dictionaries import Config, Fitted, Transcoder, fit
-from jaxcirc.dictionaries.train import Arrays, RanOut, _clock, build
+from jaxcirc.dictionaries.train import Arrays, Checkpoints, RanOut, _clock, build
 from jaxcirc.dictionaries.train._config import keys, peak, stage
 from jaxcirc.dictionaries.train._step import LONG, Hyper, begin, optimiser, step
 
@@ -107,7 +107,7 @@ def test_every_optimiser_descends(name):
     def tell(done, total, reports):
         said.append(float(reports["activations"].seen.error[0]))
 
-    config = of("topk", optimiser=name, weight_decay=0.01)
+    config = of("topk", optimiser=name, weight_decay=0.0 if name == "adam" else 0.01)
     fit([config, dataclasses.replace(config, seed=3)], made(40), tell=tell, every=1)
     assert np.mean(said[-5:]) < 0.6 * np.mean(said[:2])
 
@@ -138,16 +138,19 @@ def test_learning_rates_rise_and_fall_as_stated():
 
 
 def test_stages_warm_the_penalty_and_bring_k_and_the_power_down():
-    config = of("topk", k_start=9, tokens=BATCH * 100, sparsity_warmup=0.5, anneal=0.2)
+    config = of("topk", k_start=9, tokens=BATCH * 100, anneal=0.2)
+    penalised = of("l1", tokens=BATCH * 100, sparsity_warmup=0.5)
     dead = jnp.zeros(F, bool)
 
     def at(step, config=config):
         return stage(config, jnp.asarray(step), jnp.asarray(2.0), dead)
 
     assert [int(at(i).k) for i in (0, 10, 20, 99)] == [9, 6, 3, 3]
-    np.testing.assert_allclose([at(i).sparsity for i in (0, 25, 50, 99)], [0, 1, 2, 2], rtol=1e-6)
+    np.testing.assert_allclose(
+        [at(i, penalised).sparsity for i in (0, 25, 50, 99)], [0, 1, 2, 2], rtol=1e-6
+    )
     assert at(99).power == 1
-    falling = dataclasses.replace(config, architecture="p_anneal", k_start=None)
+    falling = of("p_anneal", tokens=BATCH * 100)
     powers = [at(i, falling).power for i in (0, 50, 100)]
     np.testing.assert_allclose(powers, [1, 0.6, 0.2], rtol=1e-6)
 
@@ -162,7 +165,23 @@ def test_k_is_annealed_in_training():
     assert said[0] > 6 and max(said[25:]) <= 3
 
 
-def test_a_run_resumed_from_its_arrays_is_the_whole_run():
+def test_a_run_resumed_from_its_arrays_is_the_whole_run(tmp_path):
+    def stop(step, *_):
+        if step == 25:
+            raise KeyboardInterrupt
+
+    arrays, whole = made(40), fit(SMALL, made(40)).only
+    with pytest.raises(KeyboardInterrupt):
+        fit(SMALL, arrays, keep=Checkpoints(tmp_path, every=10), tell=stop, every=1)
+    steps = []
+    keep = Checkpoints(tmp_path, every=10)
+    resumed = fit(SMALL, arrays, keep=keep, tell=lambda i, *_: steps.append(i), every=1).only
+    assert steps == list(range(21, 41))
+    for one, other in zip(jax.tree.leaves(resumed), jax.tree.leaves(whole), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_arrays_go_on_where_they_were():
     arrays = made(12)
     source, whole = Arrays(arrays), [Arrays(arrays).batch() for _ in range(1)]
     for _ in range(5):
@@ -278,6 +297,12 @@ def test_transcoders_learn_another_width():
         (lambda: of("topk", k_start=2), "give 3"),
         (lambda: of("topk", optimiser="sgd"), "use one of adam"),
         (lambda: of("topk", batch=0), "give a positive number"),
+        (lambda: of("topk", warmup=2.0), "warmup=2.0: give a share from 0 to 1"),
+        (lambda: of("l1", sparsity=-1.0), "sparsity=-1.0: give 0 or more"),
+        (lambda: of("topk", learning_rate=0.0), "learning_rate=0.0: give a positive"),
+        (lambda: of("topk", weight_decay=0.1), "weight_decay=0.1: adam has none, .*adamw"),
+        (lambda: of("topk", sparsity_warmup=0.5), "sparsity_warmup=0.5: a topk has none"),
+        (lambda: of("topk", anneal=0.5), "anneal=0.5: k stays as it is"),
     ],
 )
 def test_what_cannot_be_trained_is_one_line(call, said):

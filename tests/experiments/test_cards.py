@@ -8,13 +8,16 @@ import jax
 import numpy as np
 import pytest
 from cases import tiny
-from random_text import Words
+from random_text import Words, made
 
 from jaxcirc import experiments
 from jaxcirc.cli._sae_judge import Subject
-from jaxcirc.dictionaries import L1, TopK, Transcoder, init_coder, load_dictionary
+from jaxcirc.dictionaries import L1, Config, TopK, Transcoder, init_coder, load_dictionary
 from jaxcirc.dictionaries.formats import save_dictionary
-from jaxcirc.experiments.dictionaries import OtherWeights, place_of, processed
+from jaxcirc.dictionaries.train import Stream
+from jaxcirc.dictionaries.train._source import differences
+from jaxcirc.experiments._train import card_of
+from jaxcirc.experiments.dictionaries import OtherWeights, other_weights, place_of, processed
 from jaxcirc.experiments.dictionaries._evaluate import trained_on
 from jaxcirc.experiments.dictionaries._suite import subjects_of
 from jaxcirc.models import process
@@ -77,6 +80,23 @@ def test_text_to_judge_on_is_not_text_to_train_on(model, tmp_path, monkeypatch):
     assert trained_on(train, card) and not trained_on(judge, card)
 
 
+def test_a_draw_cut_off_goes_on_where_it_was(model, tmp_path, monkeypatch):
+    monkeypatch.setenv("JAXCIRC_CACHE", str(tmp_path))
+    draw = partial(experiments.contexts_of, model, Words(), length=LENGTH)
+
+    def stop(done: int, _: int) -> None:
+        raise KeyboardInterrupt(done)
+
+    with pytest.raises(KeyboardInterrupt, match="128"):
+        draw(tokens=200 * LENGTH, progress=stop)
+    (file,) = (tmp_path / "contexts").rglob("*.npy")
+    made = file.stat().st_mtime_ns
+    whole = draw(tokens=200 * LENGTH)
+    assert len(whole) == 200 and file.stat().st_mtime_ns == made
+    np.testing.assert_array_equal(whole.tokens[:128], np.load(file))
+    np.testing.assert_array_equal(draw(tokens=40 * LENGTH).tokens, whole.tokens[:40])
+
+
 def test_contexts_begin_as_the_card_says(model, tmp_path, monkeypatch):
     seen = []
     monkeypatch.setattr(experiments, "contexts_of", lambda *_, **asked: seen.append(asked["bos"]))
@@ -108,6 +128,35 @@ def test_weights_are_processed_as_those_of_training(mode, asked, tmp_path):
     assert found.config.processing == mode
     wanted = process(layered, mode)
     np.testing.assert_array_equal(found.blocks.attn.w_o, wanted.blocks.attn.w_o)
+
+
+def test_weights_processed_otherwise_are_warned_of_where_they_are_used():
+    layered, sha256 = tiny("learned"), tiny("learned").config.sha256
+    contexts = made(8)
+    facts = Stream(process(layered, "tl"), contexts, ["resid_post.0"], batch=16).facts
+    card = card_of("resid_post.0", Config("l1", d_dict=24), facts)
+    assert card["processing"] == "tl" and card["sha256"] == sha256
+    with pytest.warns(OtherWeights, match="processed by tl, used on 'raw' ones: processed"):
+        assert len(other_weights(layered, card)) == 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert other_weights(processed(layered, card), card) == []
+        assert other_weights(layered, Stream(layered, contexts, ["z.0"], batch=16).facts) == []
+
+
+def test_processing_is_written_in_the_words_of_transformer_lens(tmp_path):
+    dictionary = L1(init_coder(jax.random.key(0), 16, 24))
+    for mode in ("tl", "centred"):
+        path = save_dictionary(dictionary, tmp_path / mode, "saelens", {"processing": mode})
+        _, card = load_dictionary(path)
+        assert processed(tiny("learned"), card).config.processing == mode
+        assert card["processing"]["center_writing_weights"] is True
+
+
+def test_runs_of_before_processing_was_recorded_go_on():
+    raw = {"source.processing": "raw", "source.model": "tiny"}
+    assert differences({"source.model": "tiny"}, raw) == ""
+    assert "processing raw, now tl" in differences(raw, raw | {"source.processing": "tl"})
 
 
 def test_processing_that_cannot_be_done_is_said(model):

@@ -94,7 +94,7 @@ def test_activations_are_saved_once_and_trained_on_without_the_model(monkeypatch
     assert card["tokens"] == 160 and card["config"]["batch"] == 32
     assert card["stored"]["dtype"] == "float32" and card["place"] == "resid_post.1"
     assert "--batch 32" in refused(f"{stored} --batch 64")
-    assert "--site is not read with --stored" in refused(f"{stored} --site mlp_out")
+    assert "mlp_out.12 was not saved" in refused(f"{stored} --site mlp_out")
     assert "--text is not read" in refused(f"{stored} --text a.jsonl")
     assert "at most 5 batches of 32 tokens" in refused(f"{stored} --tokens 9999")
 
@@ -103,6 +103,9 @@ def test_settings_without_effect_are_refused_before_the_model_is_read(monkeypatc
     monkeypatch.setattr(models, "load_model", None)
     assert "sparsity=2.0: a topk has none" in refused(f"{TRAIN} runs {TEXT} --sparsity 1 2")
     assert "--k 3: gated has none" in refused(f"{TRAIN} runs {TEXT} --architecture gated --k 3")
+    assert "resample=2: a topk has none" in refused(f"{TRAIN} runs {TEXT} --resample 2")
+    assert "adam has none" in refused(f"{TRAIN} runs {TEXT} --weight-decay 0.1")
+    assert "--place says it all" in refused(f"{TRAIN} runs {TEXT} --place resid_post.1")
     assert not Path("runs").exists()
 
 

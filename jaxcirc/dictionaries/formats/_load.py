@@ -20,6 +20,7 @@ from . import (
     saelens,
     sparsify,
 )
+from ._hub import fetched, on_hub, parse_hub_file
 from ._parts import Facts, Loaded
 from ._shipped import named, told
 
@@ -66,6 +67,12 @@ _FOLDERS = {
 }
 """What a folder of each format holds and no other's does."""
 
+_BESIDE = (
+    *(saelens.CONFIG, saelens.SCALER, sparsify.CONFIG, dictionary_learning.CONFIG),
+    *(gemma_scope.CONFIG, llama_scope.CONFIG, circuit_tracer.CONFIG),
+)
+"""What belongs to weights of some format, beside or above them."""
+
 
 def load_dictionary(
     path: str | os.PathLike,
@@ -76,7 +83,8 @@ def load_dictionary(
 ) -> Loaded:
     """A dictionary and what its file says of it, whoever wrote it.
 
-    - `path`: a file, a folder, or the name of a shipped dictionary, "smollm2-middle/resid_post.12".
+    - `path`: a file, a folder, the name of a shipped dictionary, "smollm2-middle/resid_post.12", or
+      one of the Hugging Face Hub, "hub:OWNER/NAME[@REVISION][/PATH]", which is downloaded.
     - `format`: by default told by the file. `expect`: what the dictionary must be for, of model,
       site, layer, d_in and whatever else facts hold. `options`: the format's own, as
       `sha256` ("native"), `scale` ("saelens"), `transcoder` ("gemma_scope").
@@ -85,10 +93,12 @@ def load_dictionary(
     architecture, model, site and layer.
 
     Raises `ValueError` for a file in none of the formats, one that is damaged, and a dictionary for
-    something else than expected.
+    something else than expected; `FileNotFoundError` for none, or what cannot be downloaded.
 
     >>> dictionary, facts = load_dictionary("blocks.8.hook_resid_pre", expect={"layer": 8})
     """
+    if on_hub(path):
+        return _from_hub(path, format, expect, options)
     path = Path(path)
     shipped = named(path) if format is None and not path.exists() else None
     name = "native" if shipped else format_of(path) if format is None else _known(format)
@@ -98,6 +108,19 @@ def load_dictionary(
     facts = facts | {"format": name}
     check(dictionary, facts, **dict(expect or {}))
     return dictionary, facts
+
+
+def _from_hub(
+    words: str | os.PathLike,
+    format: Format | None,
+    expect: Mapping[str, Any] | None,
+    options: Mapping[str, Any],
+) -> Loaded:
+    """The same from the Hub; facts say whence."""
+    source = parse_hub_file(words)
+    path = fetched(source, tuple(_FOLDERS.values()), _BESIDE)
+    dictionary, facts = load_dictionary(path, format, expect=expect, **options)
+    return dictionary, {"source": str(source)} | facts
 
 
 def save_dictionary(

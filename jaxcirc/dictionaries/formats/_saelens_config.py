@@ -119,5 +119,13 @@ def document(
     }
 
 
+_FOLDS = ("fold_ln", "center_writing_weights", "center_unembed", "fold_value_biases")
+_MODES = {"tl": _FOLDS, "centred": _FOLDS[1:3]}
+"""What `models.process` does, by the arguments of TransformerLens."""
+
+
 def _mapping(found: Any) -> Any:
+    """Those arguments, where facts name a mode or hold them."""
+    if isinstance(found, str) and found in _MODES:
+        return {name: name in _MODES[found] for name in _FOLDS}
     return found if isinstance(found, dict) else None

@@ -87,8 +87,13 @@ def _embedding(coder: Coder) -> Coder:
 
 
 def _told(file: Path) -> str:
-    """The part of the path that the release names: release, layer, width, sparsity, file."""
-    return "/".join(file.absolute().parts[-5:])
+    """The part of the path that the release names: release, layer, width, sparsity, file. What the
+    Hub's client keeps lies in snapshots/COMMIT below the release."""
+    parts = file.absolute().parts
+    if "snapshots" in parts:
+        at = parts.index("snapshots")
+        parts = (*parts[:at], *parts[at + 2 :])
+    return "/".join(parts[-5:])
 
 
 def _place(file: Path) -> Facts:

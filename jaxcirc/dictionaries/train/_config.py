@@ -23,7 +23,7 @@ from ..l1 import L1
 from ..matryoshka import Matryoshka
 from ..topk import TopK
 from ..transcoder import Transcoder
-from ._settings import BY_K, check_read
+from ._settings import BY_K, check_numbers, check_read
 
 Architecture = Literal[
     "topk",
@@ -106,13 +106,11 @@ class Config:
         if self.dead_after is None:
             object.__setattr__(self, "dead_after", max(1, min(LIFE, self.tokens // 10)))
         check_read(self, self.kind)
+        check_numbers(self)
         if not 0 < self.active <= self.d_dict:
             raise ValueError(f"k={self.k}: give 1..{self.d_dict} (d_dict), as in k=32")
         if self.k_start is not None and not self.active <= self.k_start <= self.d_dict:
             raise ValueError(f"k_start={self.k_start}: give {self.k} (k) or more, as in k_start=64")
-        for name in ("d_dict", "batch", "tokens"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)}: give a positive number")
 
     @property
     def steps(self) -> int:

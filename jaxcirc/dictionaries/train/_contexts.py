@@ -1,20 +1,24 @@
 """`Contexts`: token ids in rows of one length, with the document and the place each came from.
 
-May import `_text` and the tokenizer's type.
+May import `_text`, `formats` and the tokenizer's type.
 """
 
 import dataclasses
 import hashlib
+import io
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Int
 
-from ..._types import Bos, TokenizerLike
+from ..._types import Bos, Progress, TokenizerLike
 from ...taps import generate
+from ..formats import write_file
 from ._text import Document
 
 
@@ -123,7 +127,8 @@ def sampled(
     bos: Bos = "model",
     temperature: float = 1.0,
     batch: int = 128,
-    progress=None,
+    folder: Path | None = None,
+    progress: Progress | None = None,
 ) -> Contexts:
     """Text drawn from the model itself: no data is needed, and none is more its own.
 
@@ -131,23 +136,37 @@ def sampled(
     with, if `bos` says so) and goes on by sampling. `seed` and `stream`, which says what the text
     is for ("train", "judge"), name it in `sources`; no draw of one stream is one of another.
 
+    - `folder`: keeps every batch as soon as it is drawn; what lies there is not drawn again.
+
     >>> sampled(model, tokenizer, tokens=200_000)
     """
     number = zlib.crc32(stream.encode())
-    rng, own = np.random.default_rng([seed, number]), jax.random.key(seed)
-    own = jax.random.fold_in(own, number)
-    n = max(1, -(-tokens // length))
+    own = jax.random.fold_in(jax.random.key(seed), number)
     begin = _begin(tokenizer, bos)
-    parts = []
-    for i, at in enumerate(range(0, n, batch)):
+
+    def draw(i: int) -> Int[np.ndarray, "batch pos"]:
+        rng = np.random.default_rng([seed, number, i])
         first = rng.integers(0, model.config.vocab, (batch, 1)).astype(np.int32)
-        if begin:
-            first = np.full((batch, 1), begin[0], np.int32)
+        first = np.full_like(first, begin[0]) if begin else first
         key = jax.random.fold_in(own, i)
         rest = generate(model, jnp.asarray(first), n=length - 1, key=key, temperature=temperature)
-        parts.append(np.concatenate([first, np.asarray(rest)], axis=1))
+        return np.concatenate([first, np.asarray(rest)], axis=1)
+
+    n = max(1, -(-tokens // length))
+    parts = []
+    for i, at in enumerate(range(0, n, batch)):
+        parts.append(draw(i) if folder is None else _kept(folder / f"{i:05}.npy", partial(draw, i)))
         if progress is not None:
             progress(min(n, at + batch), n)
     found = np.concatenate(parts)[:n]
     numbers, source = np.arange(n), f"sampled from the model ({stream}, seed {seed})"
     return Contexts(found, np.ones_like(found, bool), numbers, np.zeros_like(numbers), (source,))
+
+
+def _kept(path: Path, draw: Callable[[], np.ndarray]) -> np.ndarray:
+    """An array from its file, or drawn and then written there at once or not at all."""
+    if not path.exists():
+        buffer = io.BytesIO()
+        np.save(buffer, draw())
+        write_file(path, buffer.getvalue())
+    return np.load(path)

@@ -25,7 +25,7 @@ from ._source import Arrays, Batch, Source
 from ._step import Hyper, Report, alike, steps
 from ._task import Task
 
-Told = Callable[[int, int, Mapping[str, Report]], None]
+Callback = Callable[[int, int, Mapping[str, Report]], None]
 """Told (step, steps, reports by place) as often as asked."""
 
 
@@ -55,7 +55,7 @@ def fit(
     source: Source | Iterable[np.ndarray],
     *,
     keep: Checkpoints | None = None,
-    tell: Told | None = None,
+    tell: Callback | None = None,
     every: int = 50,
     mesh: Mesh | None = None,
 ) -> Fitted:

@@ -9,6 +9,7 @@ May import `taps`.
 
 import dataclasses
 import math
+import re
 from collections.abc import Sequence
 
 import jax
@@ -16,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from ...taps import AXES, At, Read, Sites
+from ...taps import AXES, At, Read, Sites, parse_site
 
 
 @dataclasses.dataclass(frozen=True, order=True)
@@ -59,6 +60,28 @@ def parse_place(name: str, model) -> Place:
         if len(side) > 1 and len({_width(spot, model) for spot in side}) > 1:
             raise ValueError(f'place "{name}": only sites of one width stand side by side')
     return Place(sides[0], sides[-1])
+
+
+def spell_place(name: str) -> str:
+    """A place in this library's words; those of TransformerLens are understood. No model is needed.
+
+    Raises `ValueError` for what is no place, with the nearest names of sites.
+
+    >>> spell_place("blocks.12.ln2.hook_normalized>blocks.12.hook_mlp_out")
+    'mlp_normed.12>mlp_out.12'
+    """
+    parts = re.split("([>+])", name)
+    return "".join(part if part in (">", "+") else _spelled(part.strip(), name) for part in parts)
+
+
+def _spelled(spot: str, name: str) -> str:
+    if spot.startswith("blocks."):
+        site, layer = parse_site(spot)
+        return f"{site}.{layer}"
+    match = re.fullmatch(r"(\w[\w.]*)\.(\d+)", spot)
+    if match is None:
+        raise ValueError(f'place "{name}": write a site and a layer, as in "resid_post.12"')
+    return f"{parse_site(match[1])[0]}.{match[2]}"
 
 
 def _width(spot: Spot, model) -> int:

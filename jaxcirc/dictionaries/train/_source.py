@@ -115,12 +115,16 @@ def comparable(facts: Mapping[str, Any]) -> dict[str, Plain]:
     return dict(sorted(flat.items()))
 
 
+UNSAID = {"source.processing": "raw"}
+"""Facts that earlier files lack, and what they then were."""
+
+
 def differences(found: Mapping[str, Plain], known: Mapping[str, Plain]) -> str:
     """The first three facts that differ, in words; none: "". Numbers measured of a source may
     differ in their last digits, as they do between machines."""
 
     def same(name: str) -> bool:
-        a, b = found.get(name), known.get(name)
+        a, b = (facts.get(name, UNSAID.get(name)) for facts in (found, known))
         if isinstance(a, float) and isinstance(b, float) and name.startswith("source"):
             return math.isclose(a, b, rel_tol=1e-3)
         return a == b

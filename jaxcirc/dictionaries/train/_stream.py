@@ -21,7 +21,7 @@ from ._places import Place, Spot, joined, parse_place, reads, rows_of
 from ._share import Part, equal_batches, own_rows, share, this_part
 from ._source import Batch
 
-SINK = 10.0
+SINK_MEDIANS = 10.0
 """A token whose norm exceeds so many medians is a sink."""
 
 CALIBRATION = 32
@@ -66,10 +66,10 @@ class Stream:
       where processes hold the same tokens, `share_of(mesh)`.
 
     The first token of each context, padding, and sinks (tokens whose norm at any spot exceeds
-    `SINK` times the median there) are left out; the norms, taken before contexts are shared out,
-    are in `facts["sink_norm"]`. One process stops where its text ends. Several hand out as many
-    batches each, as many as the smallest share has with its sinks; to make up for those, a process
-    begins its share again.
+    `SINK_MEDIANS` times the median there) are left out; the norms, taken before contexts are shared
+    out, are in `facts["sink_norm"]`. One process stops where its text ends. Several hand out as
+    many batches each, as many as the smallest share has with its sinks; to make up for those, a
+    process begins its share again.
 
     Raises `ValueError` for places the model lacks, a batch that cannot be shared out, or fewer
     contexts than processes.
@@ -115,6 +115,7 @@ class Stream:
             "model": c.name,
             "sha256": c.sha256,
             "bos": c.bos,
+            "processing": c.processing,
             "places": list(self.places),
             "context": self.contexts.length,
             "contexts": len(self.contexts),
@@ -124,7 +125,7 @@ class Stream:
             "batch": self.size * self.part[1],
             "order": self._said,
             "parts": self.part[1],
-            "mask": f"first token, padding, norm > {SINK:g} medians",
+            "mask": f"first token, padding, norm > {SINK_MEDIANS:g} medians",
             "sink_norm": self.sink_norm,
         }
 
@@ -248,7 +249,7 @@ class Stream:
             for spot, x in self._read(some).items():
                 norms[spot].append(np.asarray(jnp.linalg.norm(x, axis=-1))[_real(some)])
         return {
-            str(spot): float(SINK * np.median(np.concatenate(parts)))
+            str(spot): float(SINK_MEDIANS * np.median(np.concatenate(parts)))
             for spot, parts in norms.items()
         }
 

@@ -3,13 +3,13 @@
 from ._annotations import Annotation as Annotation
 from ._annotations import read_annotations as read_annotations
 from ._annotations import write_annotations as write_annotations
+from ._card import OtherWeights as OtherWeights
+from ._card import other_weights as other_weights
 from ._card import place_of as place_of
 from ._card import processed as processed
 from ._codes import Codes as Codes
 from ._codes import collect as collect
-from ._evaluate import OtherWeights as OtherWeights
 from ._evaluate import evaluate as evaluate
-from ._evaluate import other_weights as other_weights
 from ._explain import Explainer as Explainer
 from ._explain import Explanation as Explanation
 from ._explain import Scorer as Scorer

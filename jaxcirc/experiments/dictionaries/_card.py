@@ -9,7 +9,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from ...models import LM, process
-from ._evaluate import OtherWeights
+
+
+class OtherWeights(UserWarning):
+    """A dictionary is used on other weights than it was trained on."""
+
 
 _FOLDS = ("fold_ln", "center_writing_weights", "fold_value_biases")
 """What TransformerLens may do to weights that sites see: centring the unembedding, they do not."""
@@ -50,11 +54,49 @@ def processed(model: LM, card: Mapping[str, Any]) -> LM:
             raise ValueError("no such processing is here")
         return process(model, mode)
     except ValueError as error:
-        if (mode, done) == ("centred", "raw"):  # TransformerLens too centres under LayerNorm alone
+        if not _changes(model, mode):  # TransformerLens too centres under LayerNorm alone
             return model
         line = f"Trained on weights processed by {asked}, used on {done!r} ones: {error}"
         warnings.warn(line, OtherWeights, stacklevel=2)
         return model
+
+
+def other_weights(model: LM, card: Mapping[str, Any], fve: float | None = None) -> list[str]:
+    """A line, which is also warned with, if the card names other weights than the model's, or the
+    same processed otherwise.
+
+    - `fve`: as measured on these weights, if it has been.
+    """
+    line = is_other(model, card)
+    if line is None:
+        return []
+    told = "`jaxcirc sae eval` measures the FVE there." if fve is None else f"FVE {fve:.3f} there."
+    warnings.warn(f"{line} {told}", OtherWeights, stacklevel=3)
+    return [f"{line} {told}"]
+
+
+def is_other(model: LM, card: Mapping[str, Any]) -> str | None:
+    """How the card's weights differ from the model's, in words; None where they do not."""
+    known, here = str(card.get("sha256") or ""), model.config
+    if known and known != here.sha256:
+        name = f" ({card['model']})" if card.get("model") else ""
+        own = f"{here.sha256[:12]}... ({here.name})"
+        return f"Trained on weights {known[:12]}...{name}, used on {own}:"
+    asked = card.get("processing")
+    if not asked or _mode(asked) == here.processing or not _changes(model, _mode(asked)):
+        return None
+    done = f"used on {here.processing!r} ones: processed(model, card) makes them alike, if it can."
+    return f"Trained on weights processed by {asked}, {done}"
+
+
+def _changes(model: LM, mode: str | None) -> bool:
+    """Whether a mode would change a raw model: without LayerNorm there is nothing to centre."""
+    if (mode, model.config.processing) != ("centred", "raw"):
+        return True
+    try:
+        return process(model, "centred") is not model
+    except ValueError:
+        return False
 
 
 def _mode(asked: Any) -> str | None:

@@ -7,7 +7,6 @@ at equal k. On SmolLM2-135M with 16,000 tokens: about three minutes on two cores
 `dictionaries` and `taps`.
 """
 
-import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -20,6 +19,7 @@ from ...taps import AbstractDictionary
 from .._clock import clock
 from .._result import Result, model_facts
 from ._baselines import COMPONENTS, Moments, baselines, equal_k, moments
+from ._card import other_weights
 from ._judge import histogram, nearest
 from ._numbers import Measured, numbers_of, row_of
 from ._pass import OWN, Pass
@@ -162,22 +162,3 @@ def _notes(found: Measured, fitted: Moments, k: int, place: str) -> list[str]:
     if found.clean.clusters < 8:
         notes.append(f"{found.clean.clusters} documents only: intervals over so few mean little.")
     return notes + found.notes
-
-
-class OtherWeights(UserWarning):
-    """A dictionary is used on other weights than it was trained on."""
-
-
-def other_weights(model, card: Mapping[str, Any], fve: float | None = None) -> list[str]:
-    """A line, which is also warned with, if the card names other weights than the model's.
-
-    - `fve`: as measured on these weights, if it has been.
-    """
-    known, here = str(card.get("sha256") or ""), model.config
-    if not known or known == here.sha256:
-        return []
-    name = f" ({card['model']})" if card.get("model") else ""
-    line = f"Trained on weights {known[:12]}...{name}, used on {here.sha256[:12]}... ({here.name}):"
-    told = "`jaxcirc sae eval` measures the FVE there." if fve is None else f"FVE {fve:.3f} there."
-    warnings.warn(f"{line} {told}", OtherWeights, stacklevel=3)
-    return [f"{line} {told}"]

@@ -16,8 +16,8 @@ from ...dictionaries.train import Contexts
 from ...taps import AbstractDictionary
 from .._result import model_facts
 from ._annotations import Annotation
+from ._card import other_weights
 from ._codes import Codes, collect
-from ._evaluate import other_weights
 from ._logits import Weights, weights
 from ._runs import SinkNorm
 
@@ -48,7 +48,8 @@ class Feature:
     - `density`: the share of tokens it is active on. `largest`: its strongest activation.
       `quantiles`: examples by name, the strongest first. `top`, `bottom`: tokens whose logits it
       raises and lowers, with weights per unit of activation. `histogram`: counts of activations
-      in equal steps from 0 to `largest`.
+      in equal steps from 0 to `largest`. `note`, `by`, `score`: what is said of it, who says so,
+      and how well it holds.
     """
 
     index: int
@@ -59,6 +60,8 @@ class Feature:
     bottom: tuple[tuple[str, float], ...]
     histogram: tuple[int, ...]
     note: str = ""
+    by: str = ""
+    score: float | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,10 +129,10 @@ def feature_page(
     )
     said = weights(model, dictionary, codes.features, place, look.logits)
     own = (("", model.config.name), ("", place))
-    notes = {n.feature: n.text for n in annotations if n.model in own[0] and n.place in own[1]}
+    notes = {n.feature: n for n in annotations if n.model in own[0] and n.place in own[1]}
     rng, words = np.random.default_rng(seed), _Words(tokenizer)
     found = tuple(
-        _feature(codes, i, look, rng, said, words, notes.get(int(number), ""))
+        _feature(codes, i, look, rng, said, words, notes.get(int(number)) or Annotation(i, ""))
         for i, number in enumerate(codes.features)
     )
     used = _used(found)
@@ -160,7 +163,7 @@ class _Words:
 
 
 def _feature(
-    codes: Codes, i: int, look: Look, rng, said: Weights | None, words: _Words, note: str
+    codes: Codes, i: int, look: Look, rng, said: Weights | None, words: _Words, note: Annotation
 ) -> Feature:
     _, _, value = codes.of(i)
     largest = float(value.max(initial=0.0))
@@ -173,7 +176,9 @@ def _feature(
         () if said is None else said.top(i, words),
         () if said is None else said.bottom(i, words),
         tuple(counts.tolist()),
-        note,
+        note.text,
+        note.by,
+        note.score,
     )
 
 

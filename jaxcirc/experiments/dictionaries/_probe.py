@@ -20,7 +20,8 @@ from ...taps import AbstractDictionary, Identity
 from ...tasks import Interval, interval
 from .._clock import clock
 from .._result import Result, Row, model_facts
-from ._evaluate import other_weights, task_of
+from ._card import other_weights
+from ._evaluate import task_of
 from ._judge import features
 from ._runs import Chunk, SinkNorm, chunks, located, read_run
 

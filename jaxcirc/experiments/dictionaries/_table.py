@@ -17,7 +17,8 @@ from ...tasks import Interval
 from .._clock import clock
 from .._result import Result, Row, finite, model_facts
 from ._baselines import COMPONENTS
-from ._evaluate import other_weights, split_text, text_facts, trained_on
+from ._card import is_other, other_weights
+from ._evaluate import split_text, text_facts, trained_on
 from ._numbers import row_of
 from ._pass import OWN
 from ._suite import Found, Loaded, Subject, Work, subjects_of
@@ -123,7 +124,7 @@ def _warnings(
     found: Mapping[str, Mapping[str, Found]],
 ) -> list[str]:
     """Of other weights than the cards', with the mean FVE; of text that was trained on."""
-    others = [c for c in cards if c.get("sha256") not in (None, "", model.config.sha256)]
+    others = [card for card in cards if is_other(model, card)]
     each = [f.own.numbers[OWN]["fve"].value for own in found.values() for f in own.values()]
     notes = other_weights(model, others[0], float(np.mean(each))) if others else []
     for _, judged_on in parts.values():

@@ -1,6 +1,6 @@
 """Where the numbers of a run go: JSON lines always, other loggers if they are installed.
 
-A sink is a function of (step, numbers). May import nothing of the package.
+A logger is a function of (step, numbers). May import nothing of the package.
 """
 
 import json
@@ -9,12 +9,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-Sink = Callable[[int, Mapping[str, float]], None]
+Logger = Callable[[int, Mapping[str, float]], None]
 
-SINKS = ("tensorboard", "wandb", "trackio")
+LOGGERS = ("tensorboard", "wandb", "trackio")
 
 
-def json_lines(path: str | os.PathLike) -> Sink:
+def json_lines(path: str | os.PathLike) -> Logger:
     """One line of JSON a report. A resumed run takes back the lines that it makes again.
 
     >>> json_lines("runs/sae/metrics.jsonl")(50, {"l0": 32.0})
@@ -58,21 +58,21 @@ def _rewrite(path: Path, lines: list[str]) -> None:
         partial.replace(path)
 
 
-def open_sink(name: str, folder: Path, config: Mapping[str, Any]) -> Sink:
+def open_logger(name: str, folder: Path, config: Mapping[str, Any]) -> Logger:
     """A logger by name: "tensorboard", "wandb" or "trackio".
 
     Raises `ValueError` for another name, or if its package is not installed.
     """
     opened = {"tensorboard": _tensorboard, "wandb": _wandb, "trackio": _trackio}
     if name not in opened:
-        raise ValueError(f"unknown logger {name!r}: use one of {', '.join(SINKS)}")
+        raise ValueError(f"unknown logger {name!r}: use one of {', '.join(LOGGERS)}")
     try:
         return opened[name](folder, config)
     except ModuleNotFoundError as error:
         raise ValueError(f"{name} is not installed: pip install {error.name}") from None
 
 
-def _tensorboard(folder: Path, config: Mapping[str, Any]) -> Sink:
+def _tensorboard(folder: Path, config: Mapping[str, Any]) -> Logger:
     from tensorboardX import SummaryWriter  # pyright: ignore[reportMissingImports]
 
     writer = SummaryWriter(str(folder / "tensorboard"))
@@ -85,7 +85,7 @@ def _tensorboard(folder: Path, config: Mapping[str, Any]) -> Sink:
     return write
 
 
-def _wandb(folder: Path, config: Mapping[str, Any]) -> Sink:
+def _wandb(folder: Path, config: Mapping[str, Any]) -> Logger:
     import wandb  # pyright: ignore[reportMissingImports]
 
     run = wandb.init(
@@ -99,7 +99,7 @@ def _wandb(folder: Path, config: Mapping[str, Any]) -> Sink:
     return lambda step, numbers: run.log(dict(numbers), step=step)
 
 
-def _trackio(folder: Path, config: Mapping[str, Any]) -> Sink:
+def _trackio(folder: Path, config: Mapping[str, Any]) -> Logger:
     import trackio  # pyright: ignore[reportMissingImports]
 
     run = trackio.init(project="jaxcirc", name=folder.name, config=dict(config))
