@@ -4,11 +4,12 @@ import dataclasses
 from pathlib import Path
 from typing import Literal
 
-from .. import dictionaries, experiments, models
+from .. import experiments
 from .._types import Tell
 from ..experiments import feature_circuits
 from ..experiments.dictionaries import read_annotations, write_annotations
 from ..experiments.feature_circuits import NEXT, CircuitReport, Split, Wanted
+from ._features_source import SUITE, check_text, open_suite
 from ._sections import print_sections
 from ._show import bars, console, write
 from ._source import Word
@@ -23,7 +24,7 @@ TITLES = {
 COLUMNS = {
     "node": ("node", "token", "importance", "label"),
     "edge": ("edge", "importance"),
-    "place": ("place", "cut", "joint effect", "gap", "gap, share", "error share"),
+    "place": ("place", "cut", "points", "joint effect", "gap", "gap, share", "error share"),
 }
 SHOWN = {"node": 25, "edge": 15}
 """Rows printed; `table.csv` holds all."""
@@ -37,12 +38,11 @@ class Circuit:
     task: Word[str]
     """A task of `jaxcirc tasks`, such as agreement_across; or next: the commonest token of text
     that the model predicts well."""
-    suite: str = "smollm2-middle"
-    """A shipped suite of dictionaries."""
-    dictionaries: Path | None = None
-    """Or a folder of the paper's dictionaries, for --model pythia-70m-deduped or gemma-2-2b."""
+    suite: Path = SUITE
+    """A shipped suite's name, a folder of dictionaries, or the paper's own folder, for --model
+    pythia-70m-deduped or gemma-2-2b."""
     model: str | None = None
-    """Default: the suite's."""
+    """A name, a GGUF file, a folder, or a Hub id (default: what the dictionaries' cards say)."""
     n: int = 24
     """Prompts to find it on, and as many to judge it by."""
     nodes: int = 60
@@ -51,6 +51,8 @@ class Circuit:
     """Edges kept."""
     method: Literal["ig", "atp", "relp", "exact"] = "ig"
     """How nodes are scored."""
+    tolerance: float = 0.01
+    """The completeness gap, as a share, for which ig takes points enough."""
     patch: Literal["counterfactual", "zero", "mean", "resample"] = "counterfactual"
     """What nodes are set to when they are scored."""
     ablation: Literal["mean", "resample", "zero"] = "mean"
@@ -73,8 +75,9 @@ class Circuit:
     """Where the run's folder goes."""
 
     def __call__(self) -> None:
-        model, tokenizer, basis = self._loaded()
         notes = [] if self.notes is None else read_annotations(self.notes)
+        wanted = self._checked()
+        model, tokenizer, basis = open_suite(self.suite, self.model).load()
         with bars() as tell:
             contexts = self._contexts(model, tokenizer, tell) if self.tokens else None
             report = feature_circuits.feature_circuit(
@@ -82,7 +85,7 @@ class Circuit:
                 tokenizer,
                 self._split(model, tokenizer, contexts),
                 basis,
-                self._wanted(),
+                wanted,
                 contexts=contexts,
                 annotations=notes,
                 explained=self.explain,
@@ -91,22 +94,20 @@ class Circuit:
         show(report)
         save(report, self.out)
 
-    def _loaded(self):
-        if self.dictionaries is not None:
-            model, tokenizer = models.load_model(self.model or "pythia-70m-deduped")
-            model, basis = feature_circuits.paper_basis(model, self.dictionaries)
-            return model, tokenizer, basis
-        places = dictionaries.shipped_places(self.suite)
-        card = dictionaries.shipped(self.suite, places[0])[1]
-        model, tokenizer = models.load_model(self.model or card["model"])
-        model, basis = feature_circuits.suite_basis(model, self.suite)
-        return model, tokenizer, basis
-
-    def _wanted(self) -> Wanted:
+    def _checked(self) -> Wanted:
+        """How the circuit is wanted; whatever can be refused is, before anything is loaded."""
+        if self.task != NEXT:
+            feature_circuits.check_task(self.task)
+        elif not self.tokens:
+            raise ValueError("next: tokens of text are predicted; give --tokens 16384")
+        if self.n < 4:
+            raise ValueError(f"--n {self.n}: a circuit is found on 4 prompts or more, --n 24")
+        check_text(self.text)
         return Wanted(
             nodes=self.nodes,
             edges=self.edges,
             method=self.method,
+            tolerance=self.tolerance,
             patch=self.patch,
             value=self.ablation,
             errors=self.errors,
@@ -128,8 +129,6 @@ class Circuit:
     def _split(self, model, tokenizer, contexts) -> Split:
         if self.task != NEXT:
             return feature_circuits.split_of(model, tokenizer, self.task, self.n, self.seed)
-        if contexts is None:
-            raise ValueError("next: tokens of text are predicted; give --tokens 16384")
         found = {"behaviours": 1, "seed": self.seed}
         return feature_circuits.next_tokens(model, tokenizer, contexts, self.n, **found)[0]
 

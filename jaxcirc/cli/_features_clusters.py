@@ -2,17 +2,15 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Any
 
 import tyro
 
-from .. import experiments, models
+from .. import experiments
 from .._types import Bos
 from ..experiments.clusters import Settings, study_clusters
-from ..experiments.dictionaries import place_of, processed, read_annotations
-from ..experiments.feature_circuits import basis_of
+from ..experiments.dictionaries import read_annotations
 from ..tasks import bos_ids
-from ._sae_table import load_suite
+from ._features_source import SUITE, check_text, open_suite
 from ._sections import print_sections
 from ._show import bars, console
 
@@ -29,8 +27,8 @@ class Clusters:
 
     text: tuple[Path, ...] = ()
     """Files or folders of text, or hub:OWNER/NAME (default: sampled from the model itself)."""
-    suite: Path = Path("smollm2-middle")
-    """A shipped suite's name, or a folder of dictionaries."""
+    suite: Path = SUITE
+    """A shipped suite's name, a folder of dictionaries, or the paper's own folder."""
     model: str | None = None
     """A name, a GGUF file, a folder, or a Hub id (default: what the dictionaries' cards say)."""
     context: int = 32
@@ -48,7 +46,7 @@ class Clusters:
 
         annotations = () if self.notes is None else read_annotations(self.notes)
         self._check()
-        model, tokenizer, basis = self._load()
+        model, tokenizer, basis = open_suite(self.suite, self.model).load()
         with bars() as tell:
             result, page, folder = study_clusters(
                 model,
@@ -76,19 +74,8 @@ class Clusters:
                 f"--context {self.context}: contexts of {self.settings.shortest} tokens or more"
                 f" need --context {2 * self.settings.shortest}"
             )
-        _ = self.settings.how
-
-    def _load(self) -> tuple[Any, Any, Any]:
-        """Model (processed as the first card says), tokenizer, and the suite as a basis."""
-        loaded = load_suite(self.suite)
-        card = next(iter(loaded.values()))[1]
-        name = self.model or card.get("model")
-        if not name:
-            raise ValueError(f"{self.suite} names no model: --model smollm2-135m")
-        model, tokenizer = models.load_model(name)
-        by_place = {place_of(own) or place: (d, own) for place, (d, own) in loaded.items()}
-        model, basis = basis_of(processed(model, card), by_place)
-        return model, tokenizer, basis
+        self.settings.check()
+        check_text(self.text)
 
     def _windows(self, model, tokenizer, tell):
         """Windows of text, a sample from each."""

@@ -4,20 +4,20 @@ import dataclasses
 from pathlib import Path
 from typing import Any, Literal
 
-from .. import experiments, models
-from ..experiments.dictionaries import place_of, processed
-from ..experiments.feature_circuits import basis_of, paper_basis
+from .. import experiments
 from ..experiments.shift import (
     Counts,
     Scoring,
     Sizes,
     bias_in_bios,
     biographies,
+    check_tasks,
     read_decisions,
+    residual,
     rows_of_contexts,
     study_shift,
 )
-from ._sae_table import load_suite
+from ._features_source import SUITE, check_text, open_suite
 from ._sections import print_sections
 from ._show import bars, console, write
 
@@ -40,8 +40,8 @@ class Shift:
     """Free a classifier from a confound by ablating features (SHIFT), beside its baselines; with a
     page on which to judge features. Stopped, it goes on where it was."""
 
-    suite: Path = Path("smollm2-middle")
-    """A shipped suite's name, or a folder of dictionaries."""
+    suite: Path = SUITE
+    """A shipped suite's name, a folder of dictionaries, or the paper's own folder."""
     model: str | None = None
     """A name, a GGUF file, a folder, or a Hub id (default: what the cards say)."""
     tasks: tuple[Literal["gender", "tense"], ...] = ("gender", "tense")
@@ -81,8 +81,12 @@ class Shift:
     def __call__(self) -> None:
         decisions = [read_decisions(path) for path in self.decisions]
         tasks = [bias_in_bios(*self.bios)] if self.bios else [biographies(t) for t in self.tasks]
+        check_tasks(tasks, decisions)
         sizes = self._sizes()
-        model, tokenizer, basis = load_basis(self.suite, self.model)
+        check_text(self.text)
+        if self.head is not None:
+            residual(self.head)
+        model, tokenizer, basis = open_suite(self.suite, self.model).load()
         with bars() as tell:
             found = study_shift(
                 model,
@@ -124,22 +128,3 @@ class Shift:
             path = self.out / found.result.name / f"judge-{page.task}.html"
             viz.write_judge(page, path)
             console.print(f"judge its features on {path}, and read that back by --decisions")
-
-
-def load_basis(suite: Path, name: str | None) -> tuple[Any, Any, Any]:
-    """Model, tokenizer, and dictionaries as a basis: a suite, or the paper's own folder."""
-    if suite.is_dir() and not any(suite.glob("*.safetensors")):
-        if name is None:
-            raise ValueError(f"{suite} names no model: --model PATH of its weights")
-        model, tokenizer = models.load_model(name)
-        model, basis = paper_basis(model, suite)
-        return model, tokenizer, basis
-    loaded = load_suite(suite)
-    card = next(iter(loaded.values()))[1]
-    called = name or card.get("model")
-    if not called:
-        raise ValueError(f"{suite} names no model: --model smollm2-135m")
-    model, tokenizer = models.load_model(called)
-    by_place = {place_of(own) or place: (d, own) for place, (d, own) in loaded.items()}
-    model, basis = basis_of(processed(model, card), by_place)
-    return model, tokenizer, basis

@@ -4,12 +4,14 @@ A killed run keeps the sections it has finished; the same command goes on.
 """
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from ..experiments import feature_circuits
 from ..experiments.dictionaries import write_annotations
 from ..experiments.feature_circuits import How, Subject
+from ._features_source import check_text
 from ._sections import print_sections
 from ._show import bars, console, write
 
@@ -33,8 +35,8 @@ COLUMNS = {
     "mean": ("model", *_F, "best", "paper: Pythia-70M", "paper: Gemma-2-2B"),
     "half": (*_TASK, *_F, "best", "half broken by"),
     "errors only": (*_TASK, "nodes", "scalars", "faithfulness", "without it"),
-    "place": (*_TASK, "place", "cut", "joint effect", "gap, share", "error share"),
-    "layers": (*_TASK, "place", "estimator", "nodes", "r", "rank", "gap, share"),
+    "place": (*_TASK, "place", "cut", "points", "joint effect", "gap, share", "error share"),
+    "layers": (*_TASK, "place", "estimator", "points", "nodes", "r", "rank", "gap, share"),
     "edge quality": (*_TASK, "edges", "patched", "rank", "r", "same sign"),
     "edges kept": (*_TASK, "edges", "kept", "of", "faithfulness"),
     "claim": ("verdict", "claim", "found", "paper (other model)"),
@@ -60,6 +62,7 @@ def reproduce_features(
     if start is not None:
         subjects = tuple(dataclasses.replace(subject, start=start) for subject in subjects)
     folder = out / f"{FOLDER}-{preset}"
+    _check(subjects, dictionaries, how.get("text", ()))
     with bars() as tell:
         result, notes = feature_circuits.study_feature_circuits(
             _loaded(subjects, dictionaries), folder, how=How(**how), tell=tell
@@ -70,11 +73,19 @@ def reproduce_features(
     console.print(f"and {path.name}; sections kept in {folder}")
 
 
-def _loaded(subjects: tuple[Subject, ...], folder: Path | None):
-    """The subjects; the paper's dictionaries of several models lie in folders of their names."""
-    found = []
+def _check(subjects: Sequence[Subject], folder: Path | None, text: Sequence[Path]) -> None:
+    """Refuse what can be before any model is loaded."""
     for subject in subjects:
-        own = None if folder is None else folder / subject.model
-        own = own if own is not None and own.is_dir() else folder
-        found.append(feature_circuits.load_subject(subject, own))
-    return found
+        feature_circuits.check_subject(subject, _own(subject, folder))
+    check_text(text)
+
+
+def _loaded(subjects: Sequence[Subject], folder: Path | None):
+    """The subjects, loaded."""
+    return [feature_circuits.load_subject(one, _own(one, folder)) for one in subjects]
+
+
+def _own(subject: Subject, folder: Path | None) -> Path | None:
+    """Of the paper's dictionaries, which for several models lie in folders of their names."""
+    own = None if folder is None else folder / subject.model
+    return own if own is not None and own.is_dir() else folder

@@ -46,11 +46,11 @@ def _gpu(name: str, flops: float, gib: float, bandwidth: float, link: float):
 CHIPS = {
     chip.name: chip
     for chip in (
-        _tpu("v4", 275e12, 32, 1.2e12, 300e9, 4096, counted=2),
-        _tpu("v5e", 197e12, 16, 819e9, 200e9, 256),
-        _tpu("v5p", 459e12, 95, 2765e9, 600e9, 6144, counted=2),
-        _tpu("v6e", 918e12, 32, 1600e9, 400e9, 256),
-        _gpu("a100", 312e12, 80, 2039e9, 300e9),
+        _tpu("v4", 275e12, 32.0, 1.2e12, 300e9, 4096, counted=2),
+        _tpu("v5e", 197e12, 16.0, 819e9, 200e9, 256),
+        _tpu("v5p", 459e12, 95.0, 2765e9, 600e9, 6144, counted=2),
+        _tpu("v6e", 918e12, 32.0, 1600e9, 400e9, 256),
+        _gpu("a100", 312e12, 80.0, 2039e9, 300e9),
         _gpu("h100", 989e12, 79.6, 3350e9, 450e9),
         _gpu("h200", 989e12, 140.4, 4800e9, 450e9),
     )

@@ -53,14 +53,24 @@ class Box:
 class FeatureGraph:
     """Boxes (the metric last), and edges by number of box, the strongest first.
 
-    - `places`: the height of the first row of every place.
+    - `places`: the height of the first row of every place. `positions`: the token of each position
+      that a node has, such as the first prompt's.
     """
 
     boxes: tuple[Box, ...]
     places: dict[str, float]
+    positions: dict[int, str]
     source: Int[np.ndarray, "edge"]
     reader: Int[np.ndarray, "edge"]
     importance: Float[np.ndarray, "edge"]
+
+    @property
+    def told(self) -> str:
+        """What is written on boxes, and which token stands at each position."""
+        each = ", ".join(f"{pos} “{token}”" for pos, token in self.positions.items())
+        if len(self.positions) > 1:
+            return f"a box is a feature · its position ({each})"
+        return f"a box is a feature, all at position {each}" if each else "a box is a feature"
 
     @property
     def strength(self) -> Float[np.ndarray, "edge"]:
@@ -85,19 +95,23 @@ def feature_graph(result: Result, edges: int | None = None) -> FeatureGraph:
     _reading.expect(result, "feature_circuit", "feature_graph")
     rows = [row for row in result.table if row.get("section") == "node"]
     order = [str(place) for place in result.facts["places"]]
-    boxes, places = _stacked(rows, order)
+    positions = {int(r["pos"]): str(r["token"]).strip() for r in rows if r["pos"] is not None}
+    boxes, places = _stacked(rows, order, len(positions) > 1)
     number = {box.name: i for i, box in enumerate(boxes)}
     lines = [row for row in result.table if row.get("section") == "edge"][:edges]
     return FeatureGraph(
         tuple(boxes),
         places,
+        dict(sorted(positions.items())),
         np.asarray([number[str(row["source"])] for row in lines], int),
         np.asarray([number[str(row["reader"])] for row in lines], int),
         np.asarray([float(row["importance"] or 0) for row in lines]),
     )
 
 
-def _stacked(rows: Sequence[Any], order: Sequence[str]) -> tuple[list[Box], dict[str, float]]:
+def _stacked(
+    rows: Sequence[Any], order: Sequence[str], told: bool
+) -> tuple[list[Box], dict[str, float]]:
     """Places from below, in each the nodes by position, and by importance where that is equal."""
     boxes: list[Box] = []
     places: dict[str, float] = {}
@@ -110,18 +124,19 @@ def _stacked(rows: Sequence[Any], order: Sequence[str]) -> tuple[list[Box], dict
         places[place] = y
         for begin in range(0, len(own), MOST):
             some = own[begin : begin + MOST]
-            boxes += [_box(row, i - (len(some) - 1) / 2, y) for i, row in enumerate(some)]
+            boxes += [_box(row, i - (len(some) - 1) / 2, y, told) for i, row in enumerate(some)]
             y += ROW
         y += PLACE - ROW
     boxes.append(Box(METRIC, METRIC, METRIC, 0.0, y, 0.0, None))
     return boxes, places | {METRIC: y}
 
 
-def _box(row: Any, across: float, y: float) -> Box:
+def _box(row: Any, across: float, y: float, told: bool) -> Box:
+    """The box of a node; its position is written on it where there are several."""
     name = str(row["node"])
-    return Box(
-        name, short(name), str(row["place"]), ACROSS * across, y, float(row["importance"] or 0), row
-    )
+    words = short(name if told else name.partition(" at ")[0])
+    importance = float(row["importance"] or 0)
+    return Box(name, words, str(row["place"]), ACROSS * across, y, importance, row)
 
 
 def short(name: str) -> str:

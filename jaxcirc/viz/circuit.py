@@ -6,7 +6,6 @@ The places are computed here, for a few numbers of edges; `circuit.js` shows and
 """
 
 import os
-from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ import numpy as np
 from ..experiments import Result
 from . import _reading
 from ._document import write_document
+from ._graph_page import graph_body
 from ._layered import Layered, Part, layered
 from ._places import TALL, Places, places, width
 
@@ -39,44 +39,23 @@ def write_circuit(result: Result, path: str | os.PathLike) -> Path:
     _reading.expect(result, "discover_edges", "write_circuit")
     whole = layered(result, AT_MOST)
     title = f"{result.task}: the edge circuit of {result.facts.get('model', 'the model')}"
-    body, data = _body(title, result, whole), _data(result, whole)
-    return write_document(path, title, "circuit", body, data, ["circuit.js", "controls.js"])
+    shown = {"find": "9.9", "reads": "the circuit: input below, logits above"}
+    body = graph_body(title, _about(result, whole), legend=LEGEND, note=NOTE, **shown)
+    data, scripts = _data(result, whole), ["circuit.js", "controls.js"]
+    return write_document(path, title, "circuit", body, data, scripts)
 
 
-def _body(title: str, result: Result, whole: Layered) -> str:
-    return f"""<header>
-<h1>{escape(title)}</h1>
-<p class="sub">{escape(_about(result, whole))}</p>
-</header>
-{_BODY}"""
-
-
-_BODY = """<form class="tools">
-<span class="slide"><input id="slider" type="range" min="0" max="1000" aria-label="edges shown">
-<span id="ticks" aria-hidden="true"></span></span>
-<label><input id="size" type="number" min="1" aria-label="number of edges"> edges</label>
-<input id="find" type="search" list="names" placeholder="find a node"
- aria-label="find a node, such as 9.9; Enter shows it"><datalist id="names"></datalist>
-<button id="fit" type="button">whole graph</button>
-</form>
-<p id="said" role="status"></p>
-<main>
-<div id="view">
-<svg id="graph" role="group" aria-label="the circuit: input below, logits above">
-<g id="camera"><g id="layers"></g><g id="links"></g><g id="lines"></g><g id="hits"></g>
-<g id="parts"></g></g></svg>
-<div id="tip" hidden></div>
-</div>
-<aside>
-<svg id="curve" viewBox="0 0 340 210" role="img" aria-label="faithfulness against edges"></svg>
-<ul id="legend">
-<li class="helps">helps</li><li class="opposes">works against</li>
-<li class="query">into queries</li><li class="key">into keys</li><li>into all others</li></ul>
-<p class="note">Thicker: more important. Drag to move, turn the wheel to zoom, click a node to keep
-it; arrow keys change the number of edges, with Shift to the next measured one.</p>
-<div id="list"></div>
-</aside>
-</main>"""
+LEGEND = (
+    ("helps", "helps"),
+    ("opposes", "works against"),
+    ("query", "into queries"),
+    ("key", "into keys"),
+    ("other", "into all others"),
+)
+NOTE = (
+    "Thicker: more important. Drag to move, turn the wheel to zoom, click a node to keep it; arrow"
+    " keys change the number of edges, with Shift to the next measured one."
+)
 
 
 def _about(result: Result, whole: Layered) -> str:

@@ -1,20 +1,9 @@
-"use strict";
-const data = JSON.parse(document.querySelector("#data").textContent);
-const $ = (id) => document.getElementById(id);
-const [list, find, order, rise, hide, more] = ["list", "find", "sort", "rise", "hide", "more"].map($);
-const STEP = 40, BEFORE = 12, AFTER = 4;
-const state = { found: [], shown: 0, open: new Set() };
+// Behind list.js: clusters of samples, and the nodes of their circuits.
+const kind = "cluster", items = data.clusters;
+const [order, rise, hide] = ["sort", "rise", "hide"].map($);
+const BEFORE = 12, AFTER = 4;
 const trivial = data.measures.indexOf("trivial");
 const faithful = data.measures.findLastIndex((name) => /^faithfulness, \d+ nodes/.test(name));
-
-function make(name, text, kind, parent) {
-  const element = document.createElement(name);
-  if (text !== null) { element.textContent = text; }
-  if (kind) { element.className = kind; }
-  if (parent) { parent.append(element); }
-  return element;
-}
-const seen = (word) => word.replaceAll("\n", "↵").replaceAll("\t", "⇥");
 const said = (value) => value === null ? "–" : `${value}`.replace("-", "−");
 const wordOf = (token) => data.words[token];
 const answerOf = (sample) => wordOf(data.answers[sample]);
@@ -26,15 +15,10 @@ function answers(cluster) {
   return [...counts].sort(([, a], [, b]) => b - a);
 }
 
-// Every word typed must occur in what a cluster is known by; made once for each.
-const known = new Map();
-function haystack(cluster) {
-  if (!known.has(cluster.i)) {
-    const texts = cluster.r.map((i) => data.rows[i].map(wordOf).join("") + answerOf(i));
-    const nodes = cluster.n.map(([name]) => `${name} ${data.labels[name] ?? ""}`);
-    known.set(cluster.i, ` ${cluster.i} ${[...texts, ...nodes].join(" ")}`.toLowerCase());
-  }
-  return known.get(cluster.i);
+function text(cluster) {
+  const texts = cluster.r.map((i) => data.rows[i].map(wordOf).join("") + answerOf(i));
+  const nodes = cluster.n.map(([name]) => `${name} ${data.labels[name] ?? ""}`);
+  return [...texts, ...nodes].join(" ");
 }
 function keyOf(cluster) {
   if (order.value === "number") { return -cluster.i; }
@@ -45,45 +29,18 @@ function compare(one, other) {
   if (a === null || b === null) { return (a === null) - (b === null); }
   return rise.checked ? a - b : b - a;
 }
-function search() {
-  const words = find.value.toLowerCase().split(/\s+/).filter(Boolean);
-  state.found = data.clusters.filter((cluster) => !(hide.checked && cluster.m[trivial])
-    && words.every((word) => haystack(cluster).includes(word))).sort(compare);
-  state.shown = 0;
-  list.replaceChildren();
-  $("count").textContent = `${state.found.length} of ${data.clusters.length} clusters`;
-  extend();
-}
-function extend() {
-  const next = state.found.slice(state.shown, state.shown + STEP);
-  list.append(...next.map(rowOf));
-  state.shown += next.length;
-  const left = state.found.length - state.shown;
-  more.textContent = left ? `${left} more below` : "";
+function found(words) {
+  return items.filter((cluster) => !(hide.checked && cluster.m[trivial])
+    && words.every((word) => haystack(cluster, text).includes(word))).sort(compare);
 }
 
-function rowOf(cluster) {
-  const row = make("article", null, "cluster"), head = make("button", null, "head", row);
-  row.dataset.cluster = cluster.i;
-  head.type = "button";
-  make("b", `${cluster.i}`, "", head);
+function headOf(cluster, head) {
   make("span", `${cluster.s} samples`, "share", head);
   const words = answers(cluster).slice(0, 4).map(([word]) => seen(word)).join(" ");
   make("span", words, "said tokens", head);
-  const peak = make("span", null, "peak tokens", head), text = make("bdi", null, "", peak);
-  sample(cluster.r[0], text, BEFORE);
+  const line = make("span", null, "peak tokens", head);
+  sample(cluster.r[0], make("bdi", null, "", line), BEFORE);
   make("span", `faithfulness ${said(cluster.m[faithful])}`, "share", head);
-  head.setAttribute("aria-expanded", state.open.has(cluster.i));
-  head.addEventListener("click", () => toggle(cluster, row, head));
-  if (state.open.has(cluster.i)) { row.append(bodyOf(cluster)); }
-  return row;
-}
-function toggle(cluster, row, head) {
-  const opened = !state.open.has(cluster.i);
-  head.setAttribute("aria-expanded", opened);
-  if (opened) { state.open.add(cluster.i); row.append(bodyOf(cluster)); return; }
-  state.open.delete(cluster.i);
-  row.querySelector(".body").remove();
 }
 function sample(i, parent, most) {
   const tokens = data.rows[i].slice(most ? -most : 0);
@@ -124,12 +81,4 @@ function bodyOf(cluster) {
   return body;
 }
 
-[find, order, rise, hide].forEach((one) => one.addEventListener(one === find ? "input" : "change", search));
-document.querySelector("form").addEventListener("submit", (event) => event.preventDefault());
-window.addEventListener("scroll", () => {
-  const end = document.documentElement.scrollHeight - window.innerHeight - window.scrollY;
-  if (end < 600 && state.shown < state.found.length) { extend(); }
-}, { passive: true });
-// clusters.html#capital finds it.
-find.value = decodeURIComponent(location.hash.slice(1));
-search();
+begin(order, rise, hide);

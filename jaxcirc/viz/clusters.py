@@ -1,6 +1,6 @@
 """The page of clusters (search, sort, samples, nodes with their contexts), and their figure.
 
-The data lie in the page; `clusters.js` draws a row when it comes into sight and its samples when it
+The data lie in the page; `list.js` draws a row when it comes into sight and its samples when it
 is opened. May import `experiments` for `Result` and `ClusterPage`.
 """
 
@@ -32,7 +32,8 @@ def write_clusters(page: ClusterPage, path: str | os.PathLike) -> Path:
         raise ValueError("a page without clusters: study_clusters(...) gives one that has some")
     model = page.facts.get("model", "a model")
     title = f"{len(page.clusters):,} circuits of {model} that nobody named"
-    return write_document(path, title, "clusters", _body(title, page), _data(page), ["clusters.js"])
+    scripts = ["rows.js", "list.js", "clusters.js"]
+    return write_document(path, title, "clusters", _body(title, page), _data(page), scripts)
 
 
 def _body(title: str, page: ClusterPage) -> str:

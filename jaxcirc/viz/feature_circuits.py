@@ -1,6 +1,7 @@
 """Figures of feature circuits: one as a graph, and the study's curves. May import `experiments`."""
 
 from collections.abc import Sequence
+from textwrap import fill
 from typing import Any
 
 import numpy as np
@@ -38,7 +39,7 @@ def feature_circuit_picture(result: Result, edges: int = SHOWN) -> Figure:
         left = axes.get_xlim()[0] + 0.1
         axes.text(left, y, place, color=style.MUTED, fontsize=8, va="center")
     figure.text(0.01, 0.995, _title(result), fontsize=12, fontweight="bold", va="top")
-    note = _note(result, graph)
+    note = fill(_note(result, graph), round(15 * figure.get_size_inches()[0]))
     figure.text(
         0.01, 1 - 0.28 / figure.get_size_inches()[1], note, color=style.MUTED, va="top", size=8.5
     )
@@ -54,8 +55,8 @@ def _note(result: Result, graph: FeatureGraph) -> str:
     kept = result.numbers.get("faithfulness")
     said = f"faithfulness {_reading.interval(kept)}; " if kept else ""
     return (
-        f"{said}errors (ε) carry {_reading.percent(share)} of all effects; blue helps; feature ·"
-        f" position; the strongest {len(graph.source)} edges"
+        f"{said}errors (ε) carry {_reading.percent(share)} of all effects; blue helps;"
+        f" {graph.told}; the strongest {len(graph.source)} edges"
     )
 
 

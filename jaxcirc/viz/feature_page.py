@@ -6,7 +6,6 @@ contexts, and notes that are saved as annotations are read. May import `experime
 
 import os
 from collections.abc import Mapping, Sequence
-from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from ..experiments.dictionaries import Feature, FeaturePage
 from . import _reading, style
 from ._document import write_document
 from ._feature_graph import METRIC, TALL, WIDE, Box, FeatureGraph, feature_graph
+from ._graph_page import graph_body
 
 UNIT = np.array([64, 60])
 """Pixels of a unit across and up."""
@@ -39,46 +39,25 @@ def write_feature_circuit(
     title = f"{result.task}: the feature circuit of {result.facts.get('model', 'the model')}"
     data = _data(result, graph, pages or {})
     scripts = ["circuit.js", "controls.js", "feature_circuit.js"]
-    return write_document(path, title, "circuit", _body(title, result), data, scripts)
+    return write_document(path, title, "circuit", _body(title, result, graph), data, scripts)
 
 
-def _body(title: str, result: Result) -> str:
-    return f"""<style>
-{style.asset("feature_circuit.css")}</style>
-<header>
-<h1>{escape(title)}</h1>
-<p class="sub">{escape(_about(result))}</p>
-</header>
-{_BODY}"""
+LEGEND = (("helps", "helps"), ("opposes", "works against"))
+NOTE = "ε: what a dictionary leaves out. Click a box to keep it, and to read and write what it is."
 
 
-_BODY = """<form class="tools">
-<span class="slide"><input id="slider" type="range" min="0" max="1000" aria-label="edges shown">
-<span id="ticks" aria-hidden="true"></span></span>
-<label><input id="size" type="number" min="1" aria-label="number of edges"> edges</label>
-<input id="find" type="search" list="names" placeholder="find a node"
- aria-label="find a node, such as resid_post.12/317; Enter shows it">
-<datalist id="names"></datalist>
-<button id="fit" type="button">whole graph</button>
-<button id="save" type="button">save notes</button>
-</form>
-<p id="said" role="status"></p>
-<main>
-<div id="view">
-<svg id="graph" role="group" aria-label="the circuit: early places below, the metric on top">
-<g id="camera"><g id="layers"></g><g id="links"></g><g id="lines"></g><g id="hits"></g>
-<g id="parts"></g></g></svg>
-<div id="tip" hidden></div>
-</div>
-<aside>
-<div id="card"></div>
-<svg id="curve" viewBox="0 0 340 210" role="img" aria-label="faithfulness against edges"></svg>
-<ul id="legend"><li class="helps">helps</li><li class="opposes">works against</li></ul>
-<p class="note">A box: feature · position; ε: what a dictionary leaves out. Click one to keep it,
-and to read and write what it is.</p>
-<div id="list"></div>
-</aside>
-</main>"""
+def _body(title: str, result: Result, graph: FeatureGraph) -> str:
+    frame = graph_body(
+        title,
+        _about(result),
+        find="resid_post.12/317",
+        reads="the circuit: early places below, the metric on top",
+        legend=LEGEND,
+        note=f"{graph.told[0].upper()}{graph.told[1:]}; {NOTE}",
+        tool='\n<button id="save" type="button">save notes</button>',
+        card='\n<div id="card"></div>',
+    )
+    return f"<style>\n{style.asset('feature_circuit.css')}</style>\n{frame}"
 
 
 def _about(result: Result) -> str:

@@ -1,6 +1,6 @@
 """The page of a dictionary's features: search, sort, examples and notes, in one file.
 
-The data lie in the page; `features.js` draws a row when it comes into sight and its examples when
+The data lie in the page; `list.js` draws a row when it comes into sight and its examples when
 it is opened. May import `experiments` for `FeaturePage`.
 """
 
@@ -23,7 +23,8 @@ def write_features(page: FeaturePage, path: str | os.PathLike) -> Path:
     if not page.features:
         raise ValueError("a page without features: feature_page(..., features=range(100))")
     title = f"{len(page.features):,} features of {page.facts.get('model', 'a model')}, {page.place}"
-    return write_document(path, title, "features", _body(title, page), _data(page), ["features.js"])
+    scripts = ["rows.js", "list.js", "features.js"]
+    return write_document(path, title, "features", _body(title, page), _data(page), scripts)
 
 
 def _body(title: str, page: FeaturePage) -> str:
@@ -69,7 +70,8 @@ def _data(page: FeaturePage) -> dict[str, Any]:
 
 
 def _feature(feature: Feature) -> dict[str, Any]:
-    """Short keys: number, density, maximum, top, bottom, histogram, quantiles, note."""
+    """Short keys: number, density, maximum, top, bottom, histogram, quantiles, note, and who says
+    so with what score."""
     return {
         "i": feature.index,
         "d": _short(feature.density),
@@ -79,6 +81,7 @@ def _feature(feature: Feature) -> dict[str, Any]:
         "h": list(feature.histogram),
         "q": [[name, [_example(each) for each in group]] for name, group in feature.quantiles],
         "n": feature.note,
+        "w": {"by": feature.by, "score": feature.score} if feature.by else {},
     }
 
 

@@ -1,32 +1,14 @@
-"use strict";
-const data = JSON.parse(document.querySelector("#data").textContent);
-const $ = (id) => document.getElementById(id);
+// Behind rows.js: features to keep or to ablate, and the decisions that are saved.
 const [list, find, which] = ["list", "find", "which"].map($);
 const SAID = ["keep", "ablate"];
 const chosen = new Map(data.features.map((feature) => [feature.n, feature.a]));
-
-function make(name, text, kind, parent) {
-  const element = document.createElement(name);
-  if (text !== null) { element.textContent = text; }
-  if (kind) { element.className = kind; }
-  if (parent) { parent.append(element); }
-  return element;
-}
-const seen = (word) => word.replaceAll("\n", "↵").replaceAll("\t", "⇥");
 
 function contexts(feature, parent) {
   const most = Math.max(...feature.x.map(([, values]) => Math.max(...values)));
   feature.x.forEach(([words, values]) => {
     const line = make("div", null, "example tokens", parent);
     make("span", `${Math.max(...values)}`, "number", line);
-    words.forEach((word, i) => {
-      const token = make("span", seen(data.words[word]), "token", line);
-      if (values[i] > 0) {
-        const share = (60 * values[i] / most).toFixed(0);
-        token.style.background = `color-mix(in srgb, var(--helps) ${share}%, transparent)`;
-        token.title = `${values[i]}`;
-      }
-    });
+    words.forEach((word, i) => shaded(data.words[word], values[i], most, line));
   });
   if (!feature.x.length) { make("p", "Never active on these texts.", "note", parent); }
 }
@@ -77,16 +59,10 @@ function decisions() {
   const said = Object.fromEntries([...chosen].map(([name, ablate]) => [name, SAID[+ablate]]));
   return `${JSON.stringify({ version, task, model, decisions: said }, null, 1)}\n`;
 }
-function save() {
-  const link = make("a", null);
-  link.href = URL.createObjectURL(new Blob([decisions()], { type: "application/json" }));
-  link.download = `decisions-${data.task}.json`;
-  link.click();
-  URL.revokeObjectURL(link.href);
-}
 
 find.addEventListener("input", search);
 which.addEventListener("change", search);
-$("save").addEventListener("click", save);
+$("save").addEventListener("click", () =>
+  download(`decisions-${data.task}.json`, "application/json", decisions()));
 document.querySelector("form").addEventListener("submit", (event) => event.preventDefault());
 search();

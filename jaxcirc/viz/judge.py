@@ -25,7 +25,8 @@ def write_judge(page: JudgePage, path: str | os.PathLike) -> Path:
     if not page.features:
         raise ValueError("a page without features: Scoring(features=64) chooses some")
     title = f"{page.task}: {len(page.features)} features of {page.model}, to keep or to ablate"
-    return write_document(path, title, "judge", _body(title, page), _data(page), ["judge.js"])
+    scripts = ["rows.js", "judge.js"]
+    return write_document(path, title, "judge", _body(title, page), _data(page), scripts)
 
 
 def _body(title: str, page: JudgePage) -> str:

@@ -428,5 +428,5 @@ def test_the_papers_models_trace_at_their_own_sizes(name):
     runs = begin.eval_shape(model, objective, basis, pairs(), None, patch="counterfactual")
     assert len(runs.at) == len(sites) * shape["n_layers"]
     kept = tuple(jnp.ones((2, 7, features + 1), bool) for _ in basis.places)
-    found = _values.eval_shape(model, objective, runs, runs.at, kept, places=basis.places)
+    found = _values.eval_shape(model, objective, runs, kept, places=basis.places)
     assert found.shape == (2, 3)

@@ -270,7 +270,7 @@ def test_where_the_head_reads():
     head, kept = placed(model, basis, "resid_post.1")
     assert head == Node("resid_post", 1) and kept.places == (Node("mlp_out", 0),)
     for place, message in (
-        ("mlp_out.1", "give a residual, as in resid_post.2"),
+        ("mlp_out.1", "give a residual, as in resid_post"),
         ("resid_post.9", "give a residual"),
         ("resid_pre.0", "no dictionary lies below resid_pre.0"),
     ):

@@ -1,5 +1,7 @@
 """Made-up features with their text, for tests and for looking at pages."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from jaxcirc.experiments.dictionaries import Example, Feature, FeaturePage
@@ -12,6 +14,7 @@ def features_found(n: int = 120, note: str = "days of the week", **facts) -> Fea
     rng = np.random.default_rng(0)
     tokens = rng.integers(0, len(WORDS), (12, 20))
     features = tuple(_feature(i, rng, note if i == 2 else "") for i in range(n))
+    features = tuple(replace(f, by="n-gram rules", score=0.9) if f.note else f for f in features)
     known = {"model": "smollm2-135m", "tokens": 130_000}
     return FeaturePage("resid_post.12", tokens, dict(enumerate(WORDS)), features, known | facts)
 

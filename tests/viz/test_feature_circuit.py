@@ -1,5 +1,6 @@
 """Feature circuits drawn: the graph, the picture, the page, the study's figures."""
 
+import dataclasses
 import json
 import re
 import shutil
@@ -67,6 +68,12 @@ def test_places_are_rows_and_the_metric_is_on_top():
     begin, end = graph.curve(0)[[0, -1]]
     assert begin[1] > heights[NAMES[0]] and end[1] < heights[NAMES[1]]
     assert [short(name) for name in NAMES] == ["7 · 2", "3 · 4", "ε · 4", "5 · 4"]
+    assert graph.told == "a box is a feature · its position (2 “cats”, 4 “cats”)"
+    alone = made()
+    rows = [row for row in alone.table if row.get("pos") != 2 and row["section"] != "edge"]
+    alone = feature_graph(dataclasses.replace(alone, table=rows))
+    assert alone.told == "a box is a feature, all at position 4 “cats”"
+    assert [box.words for box in alone.boxes] == ["3", "ε", "5", "metric"]
 
 
 def test_a_place_with_many_nodes_takes_several_rows():

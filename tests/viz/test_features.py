@@ -11,6 +11,7 @@ import pytest
 from made_features import WORDS, features_found
 
 from jaxcirc import viz
+from jaxcirc.experiments.dictionaries import Annotation, read_annotations
 
 
 class Page(HTMLParser):
@@ -72,6 +73,39 @@ def test_no_features_make_no_page(tmp_path):
         viz.write_features(features_found(0), tmp_path / "a.html")
 
 
+BROWSER = """"use strict";
+const element = (text = "") => new Proxy(function () {}, {
+  get: (own, key) => key === "textContent" || key === "value" ? text : own[key] ?? element(),
+  set: () => true, apply: () => element() });
+const document = { querySelector: () => element(process.argv[2]), getElementById: () => element(),
+  createElement: () => element(), createElementNS: () => element() };
+const window = element(), location = { hash: "" };
+"""
+"""What the page asks of a browser; nothing is drawn."""
+
+NOTED = """
+console.log(lines());
+notes.set(17, 'a "new" note'); notes.set(2, "edited"); console.log(lines());
+"""
+
+
+def test_notes_are_saved_with_who_said_them(text, tmp_path):
+    node = shutil.which("node")
+    if node is None:
+        pytest.skip("no node: apt-get install nodejs")
+    data, script = re.findall(r"<script[^>]*>(.*?)</script>", text, re.S)
+    program = tmp_path / "page.js"
+    program.write_text(BROWSER + script.replace('"use strict";', "") + NOTED, encoding="utf-8")
+    done = subprocess.run([node, program, data], capture_output=True, timeout=60, check=True)
+    found = [json.loads(line) for line in done.stdout.decode().splitlines() if line]
+    (tmp_path / "notes.jsonl").write_text(json.dumps(found[0]), encoding="utf-8")
+    (kept,) = read_annotations(tmp_path / "notes.jsonl")
+    about = "smollm2-135m", "resid_post.12"
+    assert kept == Annotation(2, "days of the week", *about, "n-gram rules", 0.9)
+    assert [note["text"] for note in found[1:]] == ["edited", 'a "new" note']
+    assert not any("by" in note for note in found[1:])
+
+
 @pytest.fixture
 def browse(text, tmp_path):
     """What a script at the end of the page puts into its title, by a real browser."""
@@ -131,6 +165,7 @@ def test_the_page_is_searched_sorted_opened_and_noted(browse, page):
     assert examples == 5
     records = [json.loads(line) for line in notes.splitlines()]
     assert [record["feature"] for record in records] == [2, 17]
+    assert records[0]["by"] == "n-gram rules" and "by" not in records[1]
     assert records[1]["text"] == 'a "new" note' and records[0]["place"] == "resid_post.12"
     order = np.argsort([-feature.largest for feature in page.features])[:3]
     assert strongest == order.tolist()

@@ -30,7 +30,7 @@ from ._patches import Patch, encode, laid
 from ._reach import Way, reach, way
 from ._runs import Runs, Spliced, flat, held, parts, plan, vectors
 from ._scores import sparse_rows, stacked
-from ._slopes import Path, check_method, joint_effect, path_of, path_slope, slopes
+from ._slopes import Along, Slopes, check_method, joint_effects, path_slope, slopes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,8 +80,9 @@ def edges(
     metric: Any = logit_difference,
     *,
     method: Literal["atp", "ig"] = "atp",
-    steps: int = 5,
+    steps: int | None = None,
     rule: Rule = "gauss",
+    tolerance: float = 0.01,
     patch: Patch = "counterfactual",
     reference: Prompts | None = None,
     precision: str = "highest",
@@ -93,7 +94,8 @@ def edges(
 
     - `nodes`: chosen after the mean over prompts, as `scores.nodes(select(scores, 100))`; at
       positions, or all without.
-    - `method`: the slope of the later node: "atp" at the clean run, "ig" averaged as in `nodes`.
+    - `method`: the slope of the later node: "atp" at the clean run, "ig" averaged as in `nodes`,
+      in as many points.
     - `chunk`: later nodes in one compiled call. The rest as for `nodes`.
 
     Returns `FeatureEdges`. Raises `ValueError` for unknown words and for nodes that the basis
@@ -104,10 +106,11 @@ def edges(
     """
     objective = objective_of(metric)
     check_method(method, objective, ("atp", "ig"))
-    path = path_of(method, steps, rule)
+    along = Along(method, steps, rule, tolerance)
     if not nodes:
         raise ValueError("no nodes: edges(model, prompts, basis, scores.nodes(select(scores, 9)))")
-    found, effects = [], []
+    found, effects, used, last = [], [], (), _last_cut(basis)
+    first = 0 if along.adapts else last
     with jax.default_matmul_precision(precision):
         at = plan(model, prompts, basis, patch, reference, nodes[0].pos is not None, batch)
         groups = groups_of(at.layout, nodes)
@@ -117,9 +120,12 @@ def edges(
                 "no path joins these nodes: choose some at neighbouring places as well"
             )
         for part in parts(model, objective, basis, at, patch, batch):
-            tables = _tables(model, objective, basis, part.runs, pairs, method, path, chunk)
+            whole = joint_effects(model, objective, part.runs, basis.places, first)
+            slope = slopes(model, objective, part.runs, basis.places, along, whole, used)
+            used = slope.steps
+            tables = _tables(model, objective, basis, part.runs, pairs, along, slope, chunk)
             found.append(sparse_rows([table[: part.new] for table in tables]))
-            effects.append(_effects(model, objective, basis, part.runs)[: part.new])
+            effects.append(whole[: part.new, last - first :])
             if progress is not None:
                 progress(sum(map(len, effects)), len(prompts))
     return FeatureEdges(
@@ -134,15 +140,6 @@ def edges(
         objective.name,
         objective.sign,
     )
-
-
-def _effects(
-    model, objective: Objective, basis: Basis, runs: Runs
-) -> Float[np.ndarray, "row near"]:
-    """The joint effects of the places next to the metric: behind the last residual one, or all."""
-    places = list(zip(basis.places, runs.at, strict=True))[_last_cut(basis) :]
-    each = [joint_effect(model, objective, runs.prompts, *place) for place in places]
-    return np.stack([np.asarray(x) for x in each], axis=1)
 
 
 def _last_cut(basis: Basis) -> int:
@@ -161,12 +158,11 @@ def _tables(
     basis: Basis,
     runs: Runs,
     pairs: Sequence[Pairs],
-    method: Literal["atp", "ig"],
-    path: Path,
+    along: Along,
+    slope: Slopes,
     chunk: int,
 ) -> Iterator[Float[np.ndarray, "row edge"]]:
     """The weights of all edges of a batch, link by link."""
-    slope = slopes(model, objective, runs, basis.places, method, path)
     for link, up, down, edge in pairs:
         padded = np.resize(np.arange(len(up)), max(8, 1 << (len(up) - 1).bit_length()))
         one, sent = runs.at[link.source], up.cells(padded)
@@ -174,6 +170,7 @@ def _tables(
         if link.target is None:
             places = [basis.places[k] for k in link.between]
             place, edits = basis.places[link.source], held(places, between)
+            path = along.path(slope.steps[link.source])
             told = path_slope(model, objective, runs.prompts, place, one, path, edits)
             found = [np.asarray(_direct(one, told, sent))]
         else:
@@ -185,7 +182,7 @@ def _tables(
                         model,
                         runs.prompts.mask,
                         *ends,
-                        slope[link.target],
+                        slope.each[link.target],
                         between,
                         sent,
                         down.cells(np.resize(np.arange(i, min(i + chunk, len(down))), chunk)),

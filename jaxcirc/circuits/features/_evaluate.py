@@ -196,22 +196,20 @@ def _all_values(
     progress: Progress | None = None,
 ) -> tuple[Float[np.ndarray, "circuit example"], Float[np.ndarray, "example"]]:
     """The metric of every circuit, and of the clean run."""
-    objective, n = objective_of(metric), len(circuits)
-    used = tuple(i for i, place in enumerate(basis.places) if place.layer >= start)
+    objective, n, judged = objective_of(metric), len(circuits), basis.since(start)
+    used = range(len(basis.places) - len(judged.places), len(basis.places))
     filled = [circuits[i] for i in np.resize(np.arange(n), -(-n // at_once) * at_once).tolist()]
     chunks = [filled[i : i + at_once] for i in range(0, len(filled), at_once)]
     columns, full = [], []
     with jax.default_matmul_precision(precision):
         by_position = layout.n_pos is not None
-        at = plan(model, prompts, basis, value, reference, by_position, batch)
-        check_layout(layout, at.layout)
-        for part in parts(model, objective, basis, at, value, batch):
+        at = plan(model, prompts, judged, value, reference, by_position, batch)
+        check_layout(layout, basis.layout(at.layout.n_pos))
+        for part in parts(model, objective, judged, at, value, batch):
             found = []
             for chunk in chunks:
                 kept = tuple(jnp.asarray(np.stack([masks[i] for masks in chunk])) for i in used)
-                some = tuple(part.runs.at[i] for i in used)
-                where = tuple(basis.places[i] for i in used)
-                values = _values(model, objective, part.runs, some, kept, places=where)
+                values = _values(model, objective, part.runs, kept, places=judged.places)
                 found.append(np.asarray(values))
             columns.append(np.concatenate(found)[:n, : part.new])
             full.append(np.asarray(part.runs.base)[: part.new])
@@ -236,13 +234,12 @@ def _values(
     model,
     objective: Objective,
     runs: Runs,
-    at: tuple[Spliced, ...],
     kept: tuple[Bool[Array, "circuit pos _"], ...],
     *,
     places: tuple[Node, ...],
 ) -> Float[Array, "circuit batch"]:
     def one(kept: tuple[Array, ...]) -> Float[Array, "batch"]:
-        edits = spliced(places, at, kept)
+        edits = spliced(places, runs.at, kept)
         return objective(model, runs.prompts.clean, runs.prompts, edits, runs.below)[0]
 
     return jax.lax.map(one, kept)

@@ -6,6 +6,7 @@ edges among some nodes gives the faithfulness of the nodes. The paper never judg
 (Marks et al. 2024, arXiv 2403.19647). May import `_reach`, `_runs`, `_edges`, `_evaluate`.
 """
 
+import dataclasses
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -39,6 +40,7 @@ def edge_values(
     metric: Any = logit_difference,
     *,
     value: Patch = "mean",
+    start: int = 0,
     reference: Prompts | None = None,
     precision: str = "highest",
     batch: int = 16,
@@ -48,15 +50,17 @@ def edge_values(
     """The metric of sets of edges with all others ablated, on the clean prompts.
 
     - `edges`: what `edges` found; `kept`: which of them each circuit keeps, as `select_edges` says.
+    - `start`: places below this layer are free, and their edges do not matter.
     - `value`, `reference`: what nodes are ablated to, as in `circuit_values`. `chunk`: nodes in one
       compiled call, each of which runs the blocks between its place and the last.
 
-    Returns Float[circuit example].
+    Returns Float[circuit example]. Raises `ValueError` if no node lies at `start` or above.
 
     >>> kept = np.stack([select_edges(found, n) for n in (100, 1000)])
     >>> edge_values(model, test, basis, found, kept).mean(axis=1)
     """
-    objective = objective_of(metric)
+    objective, basis = objective_of(metric), basis.since(start)
+    edges, kept = _since(edges, np.asarray(kept, bool), start)
     by_position = edges.nodes[0].pos is not None
     columns = []
     with jax.default_matmul_precision(precision):
@@ -65,7 +69,7 @@ def edge_values(
         first = _firsts(links(basis.places, model.blocks.parallel))
         for part in parts(model, objective, basis, at, value, batch):
             found = []
-            for row in np.asarray(kept, bool):
+            for row in kept:
                 heard = _heard(edges, row)
                 moves = _moves(model, basis, part.runs, groups, first, heard, chunk)
                 into = first[None]
@@ -76,6 +80,24 @@ def edge_values(
                     progress(sum(x.shape[1] for x in columns) + part.new, len(prompts))
             columns.append(np.stack(found))
     return np.concatenate(columns, axis=1)
+
+
+def _since(
+    edges: FeatureEdges, kept: Bool[np.ndarray, "circuit edge"], start: int
+) -> tuple[FeatureEdges, Bool[np.ndarray, "circuit some"]]:
+    """The edges between nodes from a layer on, and to the metric."""
+    judged = np.asarray([node.layer >= start for node in edges.nodes])
+    if judged.all():
+        return edges, kept
+    if not judged.any():
+        highest = max(node.layer for node in edges.nodes)
+        raise ValueError(f"start={start}: no node lies so high, use start={highest} or less")
+    number = np.append(np.cumsum(judged) - 1, judged.sum())
+    some = judged[edges.source]
+    ends = {"source": number[edges.source[some]], "reader": number[edges.reader[some]]}
+    nodes = tuple(node for node, own in zip(edges.nodes, judged, strict=True) if own)
+    few = dataclasses.replace(edges, nodes=nodes, raw=edges.raw[:, some], **ends)
+    return few, kept[:, some]
 
 
 def _firsts(every: Sequence[Link]) -> dict[int | None, Link]:

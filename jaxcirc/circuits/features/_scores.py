@@ -24,10 +24,10 @@ from ...tasks import Interval, Prompts, interval, logit_difference
 from ._basis import CUTS, Basis
 from ._exact import exact
 from ._layout import FeatureNode, Layout
-from ._objective import objective_of
+from ._objective import Objective, objective_of
 from ._patches import Patch
-from ._runs import Spliced, flat, parts, plan
-from ._slopes import METHODS, Method, check_method, joint_effect, path_of, slopes
+from ._runs import Part, Spliced, flat, parts, plan
+from ._slopes import METHODS, Along, Method, check_method, joint_effects, slopes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,19 +35,22 @@ class FeatureScores:
     """The effect of patching every node, per prompt; same sign and units as `Effects`.
 
     - `layout`: the node of every column. `raw`: sparse, [example node], metric patched - clean.
-    - `joint`: the exact effect of patching all nodes of a place, Float[example place].
+    - `joint`: the exact effect of patching all nodes of a place, Float[example place]; None if it
+      was not measured.
     - `base`: the metric on the clean run. `templates`: Int[example], the clusters of intervals.
+    - `steps`: points in which the slope of each place was taken; none for exact effects.
     """
 
     layout: Layout
     raw: Any
-    joint: Float[np.ndarray, "example place"]
+    joint: Float[np.ndarray, "example place"] | None
     base: Float[np.ndarray, "example"]
     templates: Int[np.ndarray, "example"]
     method: Method
     patch: Patch
     metric: str
     sign: float
+    steps: tuple[int, ...] = ()
 
     @cached_property
     def mean(self) -> Float[np.ndarray, "node"]:
@@ -77,11 +80,18 @@ class FeatureScores:
         n = len(self.layout.places)
         return np.asarray([self.mean[self.layout.of_place(i)].sum() for i in range(n)])
 
+    @cached_property
+    def joints(self) -> Float[np.ndarray, "place"]:
+        """The mean joint effects. Raises `ValueError` if they were not measured."""
+        if self.joint is None:
+            raise ValueError("joint effects were not measured: nodes(..., gaps=True)")
+        return self.joint.mean(axis=0)
+
     @property
     def gap(self) -> Float[np.ndarray, "place"]:
         """The completeness gap of every place: the sum of its nodes' effects minus their joint
         effect. At a residual place that is the total effect."""
-        return self.sums - self.joint.mean(axis=0)
+        return self.sums - self.joints
 
     @property
     def cuts(self) -> tuple[int, ...]:
@@ -92,8 +102,8 @@ class FeatureScores:
     def effect(self) -> float:
         """The total effect that shares are of: the joint effect of the last residual place, or
         where there is none of the place where it is largest."""
-        each = self.joint.mean(axis=0)
-        return float(each[self.cuts[-1] if self.cuts else np.abs(each).argmax()])
+        last = self.cuts[-1] if self.cuts else np.abs(self.joints).argmax()
+        return float(self.joints[last])
 
     @cached_property
     def active(self) -> Int[np.ndarray, "node"]:
@@ -124,8 +134,10 @@ def nodes(
     metric: Any = logit_difference,
     *,
     method: Method = "atp",
-    steps: int = 5,
+    steps: int | None = None,
     rule: Rule = "gauss",
+    tolerance: float = 0.01,
+    gaps: bool = True,
     patch: Patch = "counterfactual",
     reference: Prompts | None = None,
     by_position: bool | None = None,
@@ -138,8 +150,13 @@ def nodes(
 
     - `metric`: a metric, its name, or an `Objective`.
     - `method`: "exact" patches one node a run; "atp" takes the slope at the clean run; "ig"
-      averages it while all nodes of a place move together, in `steps` points of `rule` (see
-      `quadrature`; the paper: 10, "left"); "relp" is "atp" by relevance propagation.
+      averages it while all nodes of a place move together; "relp" is "atp" by relevance
+      propagation.
+    - `steps`, `rule`: points of "ig" (see `quadrature`; the paper: 10, "left"). Default: for every
+      place and batch the fewest of 5, 10, 20 and 40 whose scores miss the joint effects by less
+      than `tolerance` of the largest.
+    - `gaps`: without it joint effects are not measured (two runs from each place on), and nobody
+      knows what the scores leave unexplained.
     - `patch`: what nodes are set to: "counterfactual" (the corrupt run's), "zero", "mean" (over the
       corrupt prompts of `reference` of equal length, by position), "resample" (another prompt's).
     - `by_position`: a node for every position, or one for all (default: by position if all prompts
@@ -153,42 +170,53 @@ def nodes(
     """
     objective = objective_of(metric)
     check_method(method, objective, METHODS)
-    path = path_of(method, steps, rule)
-    found, joint, base = [], [], []
+    along = Along(method, steps, rule, tolerance)
+    found, joint, base, used = [], [], [], ()
     with jax.default_matmul_precision(precision):
         at = plan(model, prompts, basis, patch, reference, by_position, batch)
-        resolved = at.layout.n_pos is not None
         for part in parts(model, objective, basis, at, patch, batch):
-            runs = part.runs
-            each = list(zip(basis.places, runs.at, strict=True))
+            whole = None
+            if gaps or along.adapts:
+                whole = joint_effects(model, objective, part.runs, basis.places)
+                joint.append(whole[: part.new])
             if method == "exact":
-                tables = [
-                    exact(model, objective, runs.prompts, *pair, resolved, part.new, chunk)
-                    for pair in each
-                ]
+                tables = _exact(model, objective, basis, part, at.layout, chunk)
             else:
-                along = slopes(model, objective, runs, basis.places, method, path)
-                tables = [
-                    np.asarray(contracted(one, slope, summed=not resolved))[: part.new]
-                    for one, slope in zip(runs.at, along, strict=True)
-                ]
-            whole = [joint_effect(model, objective, runs.prompts, *pair) for pair in each]
+                slope, used = slopes(model, objective, part.runs, basis.places, along, whole, used)
+                tables = _contracted(part, slope, at.layout)
             found.append(sparse_rows(tables))
-            joint.append(np.stack([np.asarray(x) for x in whole], axis=1)[: part.new])
-            base.append(np.asarray(runs.base)[: part.new])
+            base.append(np.asarray(part.runs.base)[: part.new])
             if progress is not None:
                 progress(sum(map(len, base)), len(prompts))
     return FeatureScores(
         at.layout,
         stacked(found),
-        np.concatenate(joint),
+        np.concatenate(joint) if joint else None,
         np.concatenate(base),
         np.asarray(prompts.templates),
         method,
         patch,
         objective.name,
         objective.sign,
+        used,
     )
+
+
+Tables = list[Float[np.ndarray, "row at feature_and_error"]]
+
+
+def _exact(model, objective: Objective, basis: Basis, part: Part, layout: Layout, chunk) -> Tables:
+    """Every node's exact effect, place by place."""
+    each = zip(basis.places, part.runs.at, strict=True)
+    prompts, options = part.runs.prompts, (layout.n_pos is not None, part.new, chunk)
+    return [exact(model, objective, prompts, *pair, *options) for pair in each]
+
+
+def _contracted(part: Part, slope: Sequence[Array], layout: Layout) -> Tables:
+    """Every node's score, place by place."""
+    pairs = zip(part.runs.at, slope, strict=True)
+    found = [contracted(*pair, summed=layout.n_pos is None) for pair in pairs]
+    return [np.asarray(table)[: part.new] for table in found]
 
 
 @partial(jax.jit, static_argnames=("summed",))

@@ -30,8 +30,10 @@ def select(
 
     >>> scores.nodes(select(scores, share=0.01))
     """
+    _check_one(n, threshold, share)
     value = scores.importance if signed else np.abs(scores.mean)
-    return _best(value, scores.effect, n, threshold, share)
+    least = threshold if share is None else share * abs(scores.effect)
+    return _best(value, n, least)
 
 
 def select_edges(
@@ -46,28 +48,24 @@ def select_edges(
 
     >>> select_edges(edges, threshold=0.01).sum()
     """
+    _check_one(n, threshold, share)
     value = edges.sign * edges.mean if signed else np.abs(edges.mean)
     kept = np.zeros(len(value), bool)
-    kept[_best(value, edges.effect, n, threshold, share)] = True
+    kept[_best(value, n, threshold if share is None else share * abs(edges.effect))] = True
     return kept
 
 
-def _best(
-    value: Float[np.ndarray, "x"],
-    effect: float,
-    n: int | None,
-    threshold: float | None,
-    share: float | None,
-) -> Int[np.ndarray, "chosen"]:
-    if sum(x is not None for x in (n, threshold, share)) != 1:
+def _check_one(*given: float | None) -> None:
+    if sum(x is not None for x in given) != 1:
         raise ValueError("give one of n=100, threshold=0.1 and share=0.01")
-    least = 0.0
-    if n is None:
-        assert threshold is not None or share is not None
-        least = threshold if threshold is not None else (share or 0.0) * abs(effect)
-    enough = np.flatnonzero((value != 0) & (value >= least if n is None else value > -np.inf))
-    order = enough[np.argsort(-value[enough], kind="stable")]
-    return order if n is None else order[:n]
+
+
+def _best(
+    value: Float[np.ndarray, "x"], n: int | None, least: float | None
+) -> Int[np.ndarray, "chosen"]:
+    """The first `n`, or all of at least a size, largest first; zeros are never among them."""
+    enough = np.flatnonzero((value != 0) & (value >= (-np.inf if least is None else least)))
+    return enough[np.argsort(-value[enough], kind="stable")][:n]
 
 
 def errors_of(layout: Layout) -> Int[np.ndarray, "node"]:

@@ -6,22 +6,25 @@ one place together; decoders are affine, so it is a straight line of the activat
 $$\overline{\nabla_{f_i}} = v_i \cdot \overline{\nabla_x}, \quad
   \overline{\nabla_\epsilon} = \overline{\nabla_x}$$
 
-One backward pass gives the clean slopes of all places; a path restarts at its place. May import
+One backward pass gives the clean slopes of all places; a path restarts at its place. How many
+points a path needs can be known, since what its slopes should add up to can be measured. May import
 `taps`, `attribution`, `_runs`.
 """
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Literal, get_args
+from typing import Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from jaxtyping import Array, Float, Int
 
 from ...attribution import quadrature
 from ...attribution.gradient import _HELD
-from ...attribution.integrated import Rule, _mean
+from ...attribution.integrated import Rule
 from ...taps import Add, At, Node, Sites, Start, Stop
 from ...tasks import Prompts
 from ._objective import Objective
@@ -29,8 +32,51 @@ from ._runs import Runs, Spliced, put
 
 Method = Literal["atp", "ig", "relp", "exact"]
 
+METHODS: tuple[Method, ...] = get_args(Method)
+
 Path = tuple[Float[np.ndarray, "step"], Float[np.ndarray, "step"]]
 """Points between clean and patched, and their weights."""
+
+LADDER = (5, 10, 20, 40)
+"""Points that are tried, one after the other, where a tolerance asks for them."""
+
+ROOM = 64
+"""Points that one compiled path has room for; as many as are asked for are run."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Along:
+    """How slopes are taken.
+
+    - `method`: "atp" and "relp" at the clean run, "ig" in `steps` points of `rule`; in None, as
+      many of `LADDER` as leave a gap of `tolerance` (see `slopes`).
+    """
+
+    method: Method
+    steps: int | None = None
+    rule: Rule = "gauss"
+    tolerance: float = 0.01
+
+    def __post_init__(self):
+        if not self.tolerance > 0:
+            raise ValueError(f"tolerance={self.tolerance}: give a share above 0, as in 0.01")
+        self.path(LADDER[0] if self.steps is None else self.steps)
+
+    @property
+    def adapts(self) -> bool:
+        """Whether the number of points is still to be found."""
+        return self.method == "ig" and self.steps is None
+
+    def path(self, steps: int) -> Path:
+        """Where slopes are taken: in so many points, or at the clean run alone."""
+        return quadrature(steps, self.rule) if self.method == "ig" else quadrature(1, "left")
+
+
+class Slopes(NamedTuple):
+    """The slope at every place, shaped like its activation, and in how many points it was taken."""
+
+    each: tuple[Float[Array, "batch pos ..."], ...]
+    steps: tuple[int, ...]
 
 
 def check_method(method: str, objective: Objective, methods: Sequence[str]) -> None:
@@ -44,31 +90,56 @@ def check_method(method: str, objective: Objective, methods: Sequence[str]) -> N
         )
 
 
-METHODS: tuple[Method, ...] = get_args(Method)
-
-
-def path_of(method: Method, steps: int, rule: Rule) -> Path:
-    """Where the slope is taken: at the clean run alone, or on the way to the patch."""
-    return quadrature(steps, rule) if method == "ig" else (np.zeros(1), np.ones(1))
-
-
 def slopes(
     model,
     objective: Objective,
     runs: Runs,
     places: tuple[Node, ...],
-    method: Method,
-    path: Path,
-) -> tuple[Float[Array, "batch pos ..."], ...]:
-    """The slope at every place, shaped like its activation."""
-    if method != "ig":
+    along: Along,
+    joint: Float[np.ndarray, "row place"] | None = None,
+    least: Sequence[int] = (),
+) -> Slopes:
+    """The slope at every place.
+
+    - `joint`: what patching each place whole does, which is needed where `along` finds the number
+      of points: the fewest (but `least`) for which a prompt's scores miss its joint effect by less
+      than `tolerance` of the largest joint effect of a place, both the mean over prompts.
+    """
+    if along.method != "ig":
         xs = tuple(at.x for at in runs.at)
-        options = {"places": places, "relevance": method == "relp"}
-        return clean_slopes(model, objective, runs.prompts, xs, runs.below, **options)
-    return tuple(
-        path_slope(model, objective, runs.prompts, place, at, path)
-        for place, at in zip(places, runs.at, strict=True)
-    )
+        options = {"places": places, "relevance": along.method == "relp"}
+        found = clean_slopes(model, objective, runs.prompts, xs, runs.below, **options)
+        return Slopes(found, (1,) * len(places))
+    if along.adapts and joint is None:
+        raise ValueError("slopes(..., joint=joint_effect(...)): points are counted by it")
+    rungs = LADDER if along.steps is None else (along.steps,)
+    effects = np.zeros((1, len(places))) if joint is None else joint
+    bound = along.tolerance * float(np.abs(effects).mean(axis=0).max())
+    found = []
+    for i, (place, at) in enumerate(zip(places, runs.at, strict=True)):
+        own = [n for n in rungs if not least or n >= least[i]]
+        path = partial(path_slope, model, objective, runs.prompts, place, at)
+        near = partial(_is_near, at, joint=effects[:, i], bound=bound)
+        found.append(_fewest(path, along, own, near))
+    return Slopes(*zip(*found, strict=True))
+
+
+def _fewest(
+    path: Callable[[Path], Array], along: Along, rungs: Sequence[int], near: Callable[[Array], bool]
+) -> tuple[Array, int]:
+    """The slope by the first number of points that comes near enough, or by the last; and which."""
+    *tried, last = rungs
+    for steps in tried:
+        slope = path(along.path(steps))
+        if near(slope):
+            return slope, steps
+    return path(along.path(last)), last
+
+
+def _is_near(at: Spliced, slope: Array, joint: Float[np.ndarray, "row"], bound: float) -> bool:
+    """Whether the scores of a place miss its joint effect by no more, in the mean over prompts."""
+    sums = (slope * (at.target - at.x)).reshape(len(joint), -1).sum(axis=1)
+    return float(np.abs(np.asarray(sums) - joint).mean()) <= bound
 
 
 @partial(jax.jit, static_argnames=("places", "relevance"))
@@ -118,20 +189,12 @@ def path_slope(
     edits: Sites = Sites(),  # noqa: B008 (an empty table is immutable)
 ) -> Float[Array, "batch pos ..."]:
     """The mean slope while every node of a place moves to its patch, with `edits` in place."""
-    points, weights = (jnp.asarray(x, at.x.dtype) for x in path)
-    ends = at.x, at.target
-    return _path_slope(
-        model,
-        objective,
-        prompts,
-        at.layer,
-        at.stream,
-        ends,
-        points,
-        weights,
-        edits,
-        site=place.site,
-    )
+    n = len(path[0])
+    room = max(ROOM, 1 << (n - 1).bit_length())
+    dials = tuple(jnp.asarray(np.resize(x, room), at.x.dtype) for x in path)
+    start, ends = (at.layer, at.stream), (at.x, at.target)
+    asked = (model, objective, prompts, start, ends, dials, jnp.asarray(n), edits)
+    return _path_slope(*asked, site=place.site)
 
 
 @partial(jax.jit, static_argnames=("site",))
@@ -139,23 +202,25 @@ def _path_slope(
     model,
     objective: Objective,
     prompts: Prompts,
-    layer: Int[Array, ""],
-    stream: Array,
+    start: tuple[Int[Array, ""], Array],
     ends: tuple[Array, Array],
-    points: Float[Array, "step"],
-    weights: Float[Array, "step"],
+    dials: tuple[Float[Array, "room"], Float[Array, "room"]],
+    n: Int[Array, ""],
     edits: Sites,
     *,
     site: str,
 ) -> Float[Array, "batch pos ..."]:
-    def gradient(alpha: Float[Array, ""]) -> Array:
-        def total(value: Array) -> Float[Array, ""]:
-            own, start = put(site, layer, stream, value)
-            return objective(model, prompts.clean, prompts, own | edits, start)[0].sum()
+    """The first `n` points and weights of `dials`; one program for any number of them."""
 
-        return jax.grad(total)((1 - alpha) * ends[0] + alpha * ends[1])
+    def total(value: Array) -> Float[Array, ""]:
+        own, resumed = put(site, *start, value)
+        return objective(model, prompts.clean, prompts, own | edits, resumed)[0].sum()
 
-    return _mean(gradient, points, weights)
+    def add(i: Int[Array, ""], mean: Array) -> Array:
+        alpha, weight = (x[i] for x in dials)
+        return mean + weight * jax.grad(total)((1 - alpha) * ends[0] + alpha * ends[1])
+
+    return lax.fori_loop(0, n, add, jnp.zeros_like(ends[0]))
 
 
 def joint_effect(
@@ -176,4 +241,13 @@ def _values(
         edits, start = put(site, layer, stream, value)
         return objective(model, prompts.clean, prompts, edits, start)[0]
 
-    return jax.lax.map(one, values)
+    return lax.map(one, values)
+
+
+def joint_effects(
+    model, objective: Objective, runs: Runs, places: Sequence[Node], first: int = 0
+) -> Float[np.ndarray, "row place"]:
+    """The same for every place of a batch, from the first on that is wanted."""
+    pairs = zip(places[first:], runs.at[first:], strict=True)
+    each = [joint_effect(model, objective, runs.prompts, *pair) for pair in pairs]
+    return np.stack([np.asarray(x) for x in each], axis=1)

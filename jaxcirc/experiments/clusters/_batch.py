@@ -24,7 +24,7 @@ from ...circuits.features._evaluate import spliced
 from ...circuits.features._patches import Means
 from ...circuits.features._runs import Runs, Spliced, begin
 from ...circuits.features._scores import contracted
-from ...circuits.features._slopes import joint_effect, path_of, slopes
+from ...circuits.features._slopes import Along, joint_effect, slopes
 from ...taps import Start
 from ...tasks import Prompts, log_probability
 
@@ -142,11 +142,10 @@ def zeroed(runs: Runs) -> Runs:
 
 def node_scores(model, basis: Basis, runs: Runs, how: How) -> Float[Array, "row node"]:
     """Every node's effect on each sample, summed over positions."""
-    path = path_of(how.method, how.steps, how.rule)
-    along = slopes(model, OBJECTIVE, runs, basis.places, how.method, path)
-    tables = [
-        contracted(one, slope, summed=True)[:, 0] for one, slope in zip(runs.at, along, strict=True)
-    ]
+    along = Along(how.method, how.steps, how.rule)
+    found = slopes(model, OBJECTIVE, runs, basis.places, along).each
+    pairs = zip(runs.at, found, strict=True)
+    tables = [contracted(*pair, summed=True)[:, 0] for pair in pairs]
     return jnp.concatenate(tables, axis=1)
 
 

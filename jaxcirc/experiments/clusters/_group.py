@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 
 from ...tasks import Interval, interval
 
-Method = Literal["kmeans", "minibatch", "bisecting", "spectral"]
+Grouping = Literal["kmeans", "minibatch", "bisecting", "spectral"]
 
 SPECTRAL = 5000
 """Samples whose matrix of cosines is still taken apart."""
@@ -23,7 +23,7 @@ GROWTH = 1.25
 
 
 def grouped(
-    x: Float[np.ndarray, "sample dim"], k: int, *, method: Method = "kmeans", seed: int = 0
+    x: Float[np.ndarray, "sample dim"], k: int, *, method: Grouping = "kmeans", seed: int = 0
 ) -> Int[np.ndarray, "sample"]:
     """The cluster of every sample, the largest first.
 
@@ -38,14 +38,16 @@ def grouped(
     """
     from sklearn import cluster
 
-    if method not in get_args(Method):
-        raise ValueError(f"method={method!r}: use one of {', '.join(map(repr, get_args(Method)))}")
+    if method not in get_args(Grouping):
+        raise ValueError(
+            f"method={method!r}: use one of {', '.join(map(repr, get_args(Grouping)))}"
+        )
     if not 1 <= k <= len(x):
         raise ValueError(f"{k} clusters of {len(x)} samples: give --clusters {max(1, len(x) // 8)}")
     if method == "spectral":
         if len(x) > SPECTRAL:
             raise ValueError(
-                f"spectral clustering of {len(x)} samples takes hours: --method kmeans, or"
+                f"spectral clustering of {len(x)} samples takes hours: --grouping kmeans, or"
                 f" --samples {SPECTRAL}"
             )
         way = cluster.SpectralClustering(k, affinity="precomputed", random_state=seed)
@@ -77,7 +79,7 @@ def clusters_of(
     wanted: int,
     *,
     least: int = 4,
-    method: Method = "kmeans",
+    method: Grouping = "kmeans",
     seed: int = 0,
 ) -> Int[np.ndarray, "sample"]:
     """Clusters of which `wanted` have `least` samples or more, if there are so many.
@@ -113,7 +115,7 @@ def stability(
     labels: Int[np.ndarray, "sample"],
     seeds: int = 3,
     *,
-    method: Method = "kmeans",
+    method: Grouping = "kmeans",
     seed: int = 0,
 ) -> Interval | None:
     """The adjusted Rand index of clusterings from other seeds: 1 the same clusters, 0 as by chance.

@@ -21,7 +21,7 @@ from ...circuits.features import Basis, Behaviour
 from ...circuits.features._patches import corrupt_run, laid, live
 from ...circuits.features._runs import begin
 from ...circuits.features._scores import contracted
-from ...circuits.features._slopes import path_of, slopes
+from ...circuits.features._slopes import Along, slopes
 from ...tasks import Prompts, log_probability
 from ._gradients import gradient_rows, sketch_of
 from ._parts import part
@@ -147,11 +147,9 @@ def effect_rows(
     """Linear effects of zeroing every feature, on log P of each prompt's answer."""
     objective = Behaviour(log_probability)
     runs = begin(model, objective, basis, prompts, None, patch="zero")
-    along = slopes(model, objective, runs, basis.places, "atp", path_of("atp", 1, "left"))
-    tables = [
-        contracted(one, slope, summed=False)[..., :-1]
-        for one, slope in zip(runs.at, along, strict=True)
-    ]
+    found = slopes(model, objective, runs, basis.places, Along("atp")).each
+    pairs = zip(runs.at, found, strict=True)
+    tables = [contracted(*pair, summed=False)[..., :-1] for pair in pairs]
     return pooled(jnp.concatenate(tables, axis=-1), pool)
 
 

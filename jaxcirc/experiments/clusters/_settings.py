@@ -8,7 +8,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import numpy as np
@@ -17,7 +17,7 @@ from ...circuits.features import Basis
 from ...dictionaries.train import Contexts
 from .._result import model_facts
 from ._batch import How
-from ._group import Method
+from ._group import Grouping
 from ._represent import Kind, Pool
 from ._samples import Each, Repeats
 
@@ -42,7 +42,7 @@ class Settings:
     """Over which positions features and effects are summed."""
     dims: int = 1024
     """Numbers that a sample is projected to."""
-    method: Method = "kmeans"
+    grouping: Grouping = "kmeans"
     """How they are clustered."""
     clusters: int = 1000
     """Clusters of at least `least` samples that are wanted."""
@@ -52,13 +52,13 @@ class Settings:
     """Samples of a cluster that are used."""
     nodes: tuple[int, ...] = (20, 100)
     """Nodes of the circuits that are judged."""
-    score: str = "atp"
-    """How nodes are scored: atp, relp or ig."""
+    method: Literal["atp", "relp", "ig"] = "atp"
+    """How nodes are scored."""
     steps: int = 5
     """Points of integrated gradients."""
-    patch: str = "zero"
-    """What nodes are set to when they are scored: zero or mean."""
-    errors: str = "default"
+    patch: Literal["zero", "mean"] = "zero"
+    """What nodes are set to when they are scored."""
+    errors: Literal["default", "removed", "kept"] = "default"
     """Whether error nodes compete with features (default), or are all removed or kept."""
     shuffled: int = 250
     """Clusters of the baseline whose labels are shuffled."""
@@ -71,11 +71,20 @@ class Settings:
     batch: int = 4
     """Clusters in one compiled call, which is what a killed job loses."""
 
+    def check(self) -> None:
+        """Raise `ValueError` for numbers and words with which a job would end."""
+        least = dict.fromkeys(("samples", "shortest", "dims", "clusters", "batch", "steps"), 1)
+        least |= {"least": 2, "most": 2, "seeds": 2}
+        for name, n in least.items():
+            if getattr(self, name) < n:
+                raise ValueError(f"{name}={getattr(self, name)}: give --{name} {n} or more")
+        _ = self.how
+
     @property
     def how(self) -> How:
         """How circuits are found. Raises `ValueError` for unknown words."""
-        known: dict[str, Any] = {"method": self.score, "patch": self.patch, "errors": self.errors}
-        return How(tuple(self.nodes), steps=self.steps, **known)
+        known = {name: getattr(self, name) for name in ("method", "steps", "patch", "errors")}
+        return How(tuple(self.nodes), **known)
 
 
 def job_facts(model, basis: Basis, contexts: Contexts, settings: Settings) -> dict[str, Any]:

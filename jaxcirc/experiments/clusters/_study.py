@@ -54,6 +54,7 @@ def study_clusters(
     >>> result, page, folder = study_clusters(model, tokenizer, basis, contexts, Path("runs"))
     """
     settings = settings or Settings()
+    settings.check()
     how, tell = settings.how, progress or (lambda *_: None)
     facts = job_facts(model, basis, contexts, settings) | {"bos": bos}
     folder = claim(job_folder(out, facts), facts)
@@ -64,7 +65,7 @@ def study_clusters(
         n = _some(labels, settings.least)
         measures, found, chosen, rate = job.circuits(samples, labels, n, how, x)
         peaks = job.peaks(samples)
-    notes = _notes(samples, labels, n, settings, rate, float(found["error_share"].mean()))
+    notes = [*_notes(samples, labels, n, settings, rate), *_score_notes(found, settings)]
     facts |= {"samples_hash": samples.hash(), "samples found": len(samples), "circuits": n}
     facts |= {"metric": "log_probability"}
     page = cluster_page(
@@ -150,7 +151,7 @@ class _Job:
         x = represent(self.model, samples, self.basis, s.kind, **options, progress=bar)
 
         def make() -> Arrays:
-            wanted = {"least": s.least, "method": s.method, "seed": s.seed}
+            wanted = {"least": s.least, "method": s.grouping, "seed": s.seed}
             return {"labels": clusters_of(x, s.clusters, **wanted)}
 
         return part(self.folder / "labels.safetensors", make)["labels"], x
@@ -180,7 +181,7 @@ class _Job:
             other,
             explained(samples, labels, n),
             explained(samples, mixed, n),
-            stability(x, labels, s.seeds, method=s.method, seed=s.seed),
+            stability(x, labels, s.seeds, method=s.grouping, seed=s.seed),
         )
         return measures, found, chosen, rate
 
@@ -206,15 +207,24 @@ def _cluster_rows(page: ClusterPage) -> list[Row]:
     ]
 
 
-def _notes(
-    samples: Samples, labels: np.ndarray, n: int, s: Settings, rate: float, errors: float
-) -> list[str]:
+def _score_notes(found: Arrays, s: Settings) -> list[str]:
+    """What errors carry, and what the scores leave unexplained."""
+    size = float(np.abs(found["total"]).mean())
+    missed = float(np.abs(found["gap"]).mean()) / size if size else float("nan")
+    return [
+        f"Error nodes carry {found['error_share'].mean():.0%} of all effects by size, the mean over"
+        " clusters.",
+        f"Scores ({s.method}, {s.patch} patches) miss the effect of the last residual place by"
+        f" {missed:.0%}, the mean over clusters.",
+    ]
+
+
+def _notes(samples: Samples, labels: np.ndarray, n: int, s: Settings, rate: float) -> list[str]:
     inside = int((labels < n).sum())
     speed = "" if np.isnan(rate) else f"{rate:,.0f} circuits a minute; "
     notes = [
         f"{speed}{n:,} circuits of clusters with {s.least} samples or more: {inside:,} of"
         f" {len(samples):,} samples, in {int(labels.max()) + 1:,} clusters.",
-        f"Error nodes carry {errors:.0%} of all effects by size, the mean over clusters.",
         f"A next token, bigram or copied trigram explains a cluster if {SHARE:.0%} of its samples"
         " share it.",
     ]

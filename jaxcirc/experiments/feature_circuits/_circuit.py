@@ -6,11 +6,12 @@ the text. May import `circuits`, `dictionaries`.
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 from ..._types import Tell
+from ...attribution.integrated import Rule
 from ...circuits.features import (
     Basis,
     FeatureCircuit,
@@ -26,6 +27,7 @@ from ...circuits.features import (
     select,
     select_edges,
 )
+from ...circuits.features._slopes import Along, Method
 from ...dictionaries.train import Contexts
 from ...tasks import recovered
 from .._clock import clock
@@ -34,7 +36,7 @@ from ..dictionaries import Annotation, FeaturePage
 from ._baselines import names_of
 from ._circuit_rows import node_rows, notes_of, place_rows
 from ._circuit_text import chosen_of, explanations, pages_of
-from ._curves import errors_rule, sizes_to
+from ._curves import ERRORS, errors_rule, sizes_to
 from ._edges import edge_rows
 from ._prompts import Split, clusters
 
@@ -43,8 +45,9 @@ from ._prompts import Split, clusters
 class Wanted:
     """How a circuit is found and judged.
 
-    - `nodes`, `edges`: kept. `method`, `steps`, `rule`, `patch`: of the scores ("atp", "ig",
-      "relp" or "exact"; "counterfactual", "zero", "mean" or "resample"). `metric`: by name.
+    - `nodes`, `edges`: kept. `method` ("atp", "ig", "relp" or "exact"), `steps`, `rule`,
+      `tolerance` and `patch` ("counterfactual", "zero", "mean" or "resample"): of the scores, as
+      for `nodes`. `metric`: by name.
     - `value`: what ablation sets nodes to. `errors`: "default", "removed", "attn+mlp removed" or
       "kept". `start`: places below this layer are free.
     """
@@ -52,14 +55,23 @@ class Wanted:
     nodes: int = 60
     edges: int = 200
     method: str = "ig"
-    steps: int = 5
+    steps: int | None = None
     rule: str = "gauss"
+    tolerance: float = 0.01
     patch: str = "counterfactual"
     metric: str = "logit_difference"
     value: str = "mean"
     errors: str = "default"
     start: int = 0
     batch: int = 24
+
+    def __post_init__(self):
+        for name in ("nodes", "edges", "batch"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)}: give 1 or more")
+        if self.errors not in ERRORS:
+            raise ValueError(f"errors={self.errors!r}: use one of {', '.join(map(repr, ERRORS))}")
+        Along(cast(Method, self.method), self.steps, cast(Rule, self.rule), self.tolerance)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -130,6 +142,7 @@ def _found(
 ) -> tuple[FeatureScores, FeatureEdges]:
     options: dict[str, Any] = {"patch": wanted.patch, "batch": wanted.batch}
     path: dict[str, Any] = {"steps": wanted.steps, "rule": wanted.rule}
+    path["tolerance"] = wanted.tolerance
     scores = nodes(
         model,
         split.discovery,
@@ -213,6 +226,7 @@ def _pruned(
         found,
         np.stack(masks),
         wanted.metric,
+        start=wanted.start,
         progress=lambda done, total: say("edges kept", done, total),
         **_ablation(split, wanted),
     )

@@ -48,7 +48,7 @@ def node_rows(
 
 def place_rows(scores: FeatureScores) -> list[Row]:
     """A row a place: its joint effect, its completeness gap, and the share of its errors."""
-    joint = scores.joint.mean(axis=0)
+    joint = scores.joints
     rows: list[Row] = []
     for i, place in enumerate(scores.layout.places):
         rows.append(
@@ -56,6 +56,7 @@ def place_rows(scores: FeatureScores) -> list[Row]:
                 "section": "place",
                 "place": f"{place.site}.{place.layer}",
                 "cut": "yes" if i in scores.cuts else "",
+                "points": scores.steps[i] if scores.steps else None,
                 "joint effect": float(joint[i]),
                 "sum": float(scores.sums[i]),
                 "gap": float(scores.gap[i]),

@@ -43,7 +43,7 @@ def judge_edges(
     prompts: int = 8,
     pruned: Sequence[int] = (30, 100, 300),
     method: Any = "ig",
-    steps: int = 5,
+    steps: int | None = None,
     rule: Any = "gauss",
     value: str = "mean",
     metric: Any = "logit_difference",

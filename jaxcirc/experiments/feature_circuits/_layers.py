@@ -4,6 +4,7 @@ Marks et al. 2024 (arXiv 2403.19647), appendix: attribution patching is worst in
 integrated gradients mend most of that. May import `circuits`.
 """
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -35,7 +36,7 @@ def compare_layers(
     prompts: Prompts,
     basis: Basis,
     *,
-    steps: int = 5,
+    steps: int | None = None,
     rule: Any = "gauss",
     early: float = 1 / 3,
     metric: Any = "logit_difference",
@@ -51,8 +52,9 @@ def compare_layers(
     exact = nodes(model, prompts, basis, metric, method="exact", batch=batch, progress=progress)
     found = {}
     for name, options in METHODS.items():
-        own = {"steps": steps, "rule": rule} | options
-        found[name] = nodes(model, prompts, basis, metric, batch=batch, **own)
+        own = {"steps": steps, "rule": rule, "gaps": False, "batch": batch} | options
+        scores = nodes(model, prompts, basis, metric, **own)
+        found[name] = dataclasses.replace(scores, joint=exact.joint)
     places = names_of(basis)
     rows = [
         _row(task, name, scores, exact, i, places[i])
@@ -75,12 +77,13 @@ def _row(
 ) -> Row:
     columns = _columns(scores, exact, scores.layout.of_place(i))
     pair = scores.mean[columns], exact.mean[columns]
-    joint = float(scores.joint[:, i].mean())
+    joint = float(scores.joints[i])
     return {
         "section": "layers",
         "task": task,
         "place": place,
         "estimator": name,
+        "points": scores.steps[i],
         "nodes": len(columns),
         "r": pearson(*pair),
         "rank": spearman(*pair) if len(columns) > 2 else float("nan"),

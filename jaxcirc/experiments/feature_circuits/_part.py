@@ -4,14 +4,10 @@ May import all but `viz` and the command line.
 """
 
 import dataclasses
-import hashlib
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 from typing import Any
-
-import jax
-import numpy as np
 
 from ..._types import Tell
 from ...circuits.features import Basis, FeatureScores
@@ -27,46 +23,12 @@ from ._curves import curves_of
 from ._edges import judge_edges
 from ._layers import compare_layers
 from ._mean import mean_rows
-from ._presets import NEXT, Subject
+from ._presets import NEXT
 from ._prompts import Split, split_of
+from ._ready import How, Ready, digest
 from ._scores import pack, score_bases, unpack
 from ._store import Section, Store
 from ._words import annotations_of, explain_kinds
-
-
-@dataclasses.dataclass(frozen=True)
-class Ready:
-    """A subject with its model, tokenizer and basis of dictionaries."""
-
-    subject: Subject
-    model: Any
-    tokenizer: Any
-    basis: Basis
-
-
-@dataclasses.dataclass(frozen=True)
-class How:
-    """Choices of the whole study.
-
-    - `method`: of node scores ("ig", "atp" or "relp"). `value`: what ablation sets nodes to
-      ("mean", "resample" or "zero"). `text`: files or folders of text (default: the model's own).
-      `known`: keep prompts alone that the model answers right both ways.
-    """
-
-    method: str = "ig"
-    value: str = "mean"
-    text: tuple[Path, ...] = ()
-    seed: int = 0
-    batch: int = 24
-    known: bool = True
-
-
-def digest(basis: Basis) -> str:
-    """The first digits of the sha256 of a basis's arrays and places."""
-    found = hashlib.sha256(repr(basis.places).encode())
-    for leaf in jax.tree.leaves(basis):
-        found.update(np.ascontiguousarray(leaf).tobytes())
-    return found.hexdigest()[:16]
 
 
 class Part:

@@ -14,7 +14,8 @@ NEXT = "next"
 class FeatureSizes:
     """How much is measured.
 
-    - `n`: prompts of each split. `steps`, `rule`: of integrated gradients.
+    - `n`: prompts of each split. `steps`, `rule`: of integrated gradients (None: as many points as
+      leave a gap below 1 %, see `nodes`).
     - `circuits`: the largest number of sizes of circuits on a curve. `draws`: of random features.
     - `exact`: prompts whose every node is patched exactly, on the last task alone (all of them and
       all tasks if `exact_all`). `early`: places that count as early, as a share.
@@ -26,7 +27,7 @@ class FeatureSizes:
     """
 
     n: int = 24
-    steps: int = 5
+    steps: int | None = None
     rule: str = "gauss"
     circuits: int = 12
     draws: int = 3
@@ -61,7 +62,6 @@ class Subject:
 
 QUICK = FeatureSizes(
     n=8,
-    steps=2,
     circuits=6,
     draws=1,
     exact=2,

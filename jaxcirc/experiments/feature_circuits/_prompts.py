@@ -39,8 +39,7 @@ def split_of(model, tokenizer, task: str, n: int, seed: int = 0, *, known: bool 
 
     >>> split_of(model, tokenizer, "agreement_across", 24).discovery.texts[0]
     """
-    if task not in tasks.TASKS:
-        raise ValueError(f"unknown task {task!r}: the tasks are {', '.join(tasks.TASKS)}")
+    check_task(task)
     drawn = _drawn(tokenizer, task, n, seed)
     length = tasks.common_length(drawn[0])
     found, told = [], []
@@ -54,6 +53,12 @@ def split_of(model, tokenizer, task: str, n: int, seed: int = 0, *, known: bool 
         raise ValueError(f"{task}: {least} prompts are known of {length} tokens; use a larger n")
     words = f"{task}: {length} tokens; known both ways {' and '.join(told)}" if known else task
     return Split(task, *(_named(prompts, task) for prompts in found), told=words)
+
+
+def check_task(task: str) -> None:
+    """Raise `ValueError` for an unknown task."""
+    if task not in tasks.TASKS:
+        raise ValueError(f"unknown task {task!r}: the tasks are {', '.join(tasks.TASKS)}")
 
 
 def _drawn(tokenizer, task: str, n: int, seed: int) -> tuple[Prompts, Prompts]:

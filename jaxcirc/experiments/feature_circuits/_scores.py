@@ -7,7 +7,7 @@ contracted with every basis's steps. May import `circuits`.
 
 from collections.abc import Mapping
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import jax
 import numpy as np
@@ -15,13 +15,12 @@ from jaxtyping import Array, Float
 from scipy import sparse
 
 from ..._types import Progress
-from ...attribution import quadrature
 from ...circuits.features import Basis, FeatureScores
 from ...circuits.features._objective import objective_of
 from ...circuits.features._patches import encode
 from ...circuits.features._runs import Spliced, parts, plan
 from ...circuits.features._scores import contracted, sparse_rows, stacked
-from ...circuits.features._slopes import joint_effect, slopes
+from ...circuits.features._slopes import Along, Method, joint_effects, slopes
 from ...dictionaries import Identity
 from ...taps import AbstractDictionary, Code
 from ...tasks import Prompts, logit_difference
@@ -35,8 +34,9 @@ def score_bases(
     metric: Any = logit_difference,
     *,
     method: str = "ig",
-    steps: int = 5,
+    steps: int | None = None,
     rule: Any = "gauss",
+    tolerance: float = 0.01,
     precision: str = "highest",
     batch: int = 16,
     progress: Progress | None = None,
@@ -49,38 +49,39 @@ def score_bases(
     0.0
     """
     objective, carrier = objective_of(metric), _carrier(model, bases)
-    path = quadrature(steps, rule) if method == "ig" else (np.zeros(1), np.ones(1))
+    along = Along(cast(Method, method), steps, rule, tolerance)
     found: dict[str, list] = {name: [] for name in bases}
-    joint, base = [], []
+    joint, base, used = [], [], ()
     with jax.default_matmul_precision(precision):
         at = plan(model, prompts, carrier, "counterfactual", None, None, batch)
         resolved = at.layout.n_pos is not None
         for part in parts(model, objective, carrier, at, "counterfactual", batch):
             runs = part.runs
-            along = slopes(model, objective, runs, carrier.places, method, path)  # pyright: ignore
+            whole = joint_effects(model, objective, runs, carrier.places)
+            slope, used = slopes(model, objective, runs, carrier.places, along, whole, used)
             for name, basis in bases.items():
                 numbers = [carrier.places.index(place) for place in basis.places]
                 pairs = zip(basis.dictionaries, numbers, strict=True)
-                tables = [_scored(d, runs.at[i], along[i], summed=not resolved) for d, i in pairs]
+                tables = [_scored(d, runs.at[i], slope[i], summed=not resolved) for d, i in pairs]
                 found[name].append(sparse_rows([np.asarray(t)[: part.new] for t in tables]))
-            each = zip(carrier.places, runs.at, strict=True)
-            whole = [joint_effect(model, objective, runs.prompts, *pair) for pair in each]
-            joint.append(np.stack([np.asarray(x) for x in whole], axis=1)[: part.new])
+            joint.append(whole[: part.new])
             base.append(np.asarray(runs.base)[: part.new])
             if progress is not None:
                 progress(sum(map(len, base)), len(prompts))
     effects, clean = np.concatenate(joint), np.concatenate(base)
+    own = {name: [carrier.places.index(p) for p in basis.places] for name, basis in bases.items()}
     return {
         name: FeatureScores(
             basis.layout(at.layout.n_pos),
             stacked(found[name]),
-            effects[:, [carrier.places.index(place) for place in basis.places]],
+            effects[:, own[name]],
             clean,
             np.asarray(prompts.templates),
-            method,  # pyright: ignore[reportArgumentType]
+            along.method,
             "counterfactual",
             objective.name,
             objective.sign,
+            tuple(used[i] for i in own[name]),
         )
         for name, basis in bases.items()
     }
@@ -113,7 +114,8 @@ def pack(scores: FeatureScores, name: str) -> dict[str, np.ndarray]:
     """Scores as arrays by name, to be kept."""
     raw = sparse.csr_array(scores.raw)
     parts = {"data": raw.data, "indices": raw.indices, "indptr": raw.indptr}
-    parts |= {"joint": scores.joint, "base": scores.base, "templates": scores.templates}
+    parts |= {"base": scores.base, "templates": scores.templates, "joint": scores.joint}
+    parts |= {"steps": np.asarray(scores.steps, int)}
     kept = {f"{name}/{part}": np.asarray(array) for part, array in parts.items()}
     return kept | {f"{name}/n_pos": np.asarray(scores.layout.n_pos or 0)}
 
@@ -126,23 +128,10 @@ def unpack(
     layout = basis.layout(int(arrays[f"{name}/n_pos"].item()) or None)
     triple = tuple(arrays[f"{name}/{part}"] for part in ("data", "indices", "indptr"))
     raw = sparse.csr_array(triple, shape=(len(own["base"]), layout.size))
-    return FeatureScores(
-        layout, raw, own["joint"], own["base"], own["templates"], patch="counterfactual", **like
-    )
+    steps = tuple(arrays[f"{name}/steps"].tolist())
+    return FeatureScores(layout, raw, **own, patch="counterfactual", steps=steps, **like)
 
 
 def dense(scores: FeatureScores, columns) -> Float[np.ndarray, "example node"]:
     """The effects of some nodes on every prompt."""
     return sparse.csr_array(scores.raw)[:, np.asarray(columns, int)].toarray()
-
-
-def relative_gaps(scores: FeatureScores) -> dict[str, float]:
-    """Of every residual place: the completeness gap as a share of the joint effect there."""
-    joint = scores.joint.mean(axis=0)
-    return {
-        f"{scores.layout.places[i].site}.{scores.layout.places[i].layer}": float(
-            scores.gap[i] / joint[i]
-        )
-        for i in scores.cuts
-        if joint[i] != 0
-    }

@@ -11,36 +11,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ... import models
 from ..._types import Tell
 from .._clock import clock
 from .._result import Result, finite, model_facts
 from ..dictionaries import Annotation
-from ._part import How, Part, Ready
-from ._presets import Subject
-from ._suites import paper_basis, suite_basis
-
-
-def load_subject(subject: Subject, folder: Path | None = None, root: Path | None = None) -> Ready:
-    """Load a subject's model and dictionaries.
-
-    - `folder`: of the paper's dictionaries, where a subject has no suite. `root`: of the suites.
-
-    Raises what `load_model`, `suite_basis` and `paper_basis` raise.
-
-    >>> load_subject(subjects_of("paper", "pythia-70m-deduped")[0], Path("pythia-70m-deduped"))
-    """
-    if not subject.suite and folder is None:
-        raise ValueError(
-            f"{subject.model} has no shipped dictionaries: --dictionaries FOLDER, as downloaded"
-        )
-    model, tokenizer = models.load_model(subject.model)
-    if subject.suite:
-        model, basis = suite_basis(model, subject.suite, root)
-    else:
-        assert folder is not None
-        model, basis = paper_basis(model, folder)
-    return Ready(subject, model, tokenizer, basis)
+from ._part import Part
+from ._ready import How, Ready
 
 
 def study_feature_circuits(

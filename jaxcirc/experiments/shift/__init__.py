@@ -17,10 +17,12 @@ from ._judge import write_decisions as write_decisions
 from ._page import JudgePage as JudgePage
 from ._page import Shown as Shown
 from ._place import placed as placed
+from ._place import residual as residual
 from ._section import METHODS as METHODS
 from ._section import Scoring as Scoring
 from ._study import Shift as Shift
 from ._study import Sizes as Sizes
+from ._study import check_tasks as check_tasks
 from ._study import study_shift as study_shift
 from ._texts import Counts as Counts
 from ._texts import Split as Split

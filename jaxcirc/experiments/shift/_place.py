@@ -19,7 +19,10 @@ def placed(model, basis: Basis, place: str | None = None) -> tuple[Node, Basis]:
         layer = min(last.layer + (last.site == "resid_post"), model.n_layers - 1)
         head = Node("resid_post", layer)
     else:
-        head = _residual(model, place)
+        head = residual(place)
+        model.check(head.site)
+        if head.layer >= model.n_layers:
+            raise ValueError(f"{place!r}: give a residual, as in resid_post.{model.n_layers - 1}")
     kept = [i for i, one in enumerate(basis.places) if order(one) < order(head)]
     if not kept:
         raise ValueError(
@@ -29,12 +32,11 @@ def placed(model, basis: Basis, place: str | None = None) -> tuple[Node, Basis]:
     return head, basis.take(kept)
 
 
-def _residual(model, place: str) -> Node:
-    """A residual by its name."""
+def residual(place: str) -> Node:
+    """A residual by its name. Raises `ValueError` for anything else."""
     site, _, layer = place.rpartition(".")
-    if site not in CUTS or not layer.isdigit() or int(layer) >= model.n_layers:
-        raise ValueError(f"{place!r}: give a residual, as in resid_post.{model.n_layers - 1}")
-    model.check(site)
+    if site not in CUTS or not layer.isdigit():
+        raise ValueError(f"{place!r}: give a residual, as in resid_post.16")
     return Node(site, int(layer))
 
 

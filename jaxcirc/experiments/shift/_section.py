@@ -35,13 +35,13 @@ class Scoring:
     """How features are chosen: the score (see `nodes`), on how many texts, and how many."""
 
     method: str = "atp"
-    steps: int = 5
+    steps: int | None = None
     texts: int = 48
     features: int = 64
     batch: int = 16
 
     def __post_init__(self):
-        for name in ("steps", "texts", "features", "batch"):
+        for name in ("texts", "features", "batch"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)}: give 1 or more")
 
@@ -190,16 +190,18 @@ def _chosen(at: Setting, texts: Texts, head: Head, neurons: Basis, seed: int):
     drawn = random_like(first, np.asarray(own, int), seed)
     chosen = {"head": _named(first, own), "random": _named(first, drawn)}
     for name, basis in (("skyline", at.basis), ("neurons", neurons)):
-        scores = _scores(at, basis, head, texts.rows("balanced"), balanced.attribute)
+        rows, label = texts.rows("balanced"), balanced.attribute
+        scores = _scores(at, basis, head, rows, label, gaps=False)
         chosen[name] = _named(scores, _best(scores, at.scoring.features))
     gap = float(np.abs(first.gap[list(first.cuts)]).max()) if first.cuts else float("nan")
     facts = {"margin": float(first.base.mean()), "effect": first.effect, "gap": gap}
     return chosen, facts | {"error_share": first.error_share}
 
 
-def _scores(at: Setting, basis: Basis, head: Head, rows: Rows, label):
+def _scores(at: Setting, basis: Basis, head: Head, rows: Rows, label, *, gaps: bool = True):
     some, how = longest_first(rows, at.scoring.texts), at.scoring
     options: Any = {"method": how.method, "steps": how.steps, "batch": how.batch}
+    options |= {"gaps": gaps}
     prompts = prompts_of(rows.take(some), label[some])
     margin = Margin(head, at.pool)
     return nodes(at.model, prompts, basis, margin, patch="zero", by_position=False, **options)

@@ -101,7 +101,7 @@ def study_shift(
     >>> study_shift(model, tokenizer, basis, "runs/shift").result.table
     """
     chosen = [biographies("gender"), biographies("tense")] if tasks is None else list(tasks)
-    _check_tasks(chosen, decisions)
+    check_tasks(chosen, decisions)
     at, basis = placed(model, basis, place)
     norm = sink_norm_of(basis) if sink_norm is None else sink_norm
     pool = Pool(jnp.asarray(norm, jnp.float32), at)
@@ -117,7 +117,8 @@ def study_shift(
     return Shift(_result(table, parts, facts, seconds), tuple(part.page for part in parts))
 
 
-def _check_tasks(tasks: Sequence[Task], decisions: Sequence[Decisions]) -> None:
+def check_tasks(tasks: Sequence[Task], decisions: Sequence[Decisions]) -> None:
+    """Raise `ValueError` for no task, one named twice, and decisions on another."""
     names = [task.name for task in tasks]
     if not names or len(set(names)) < len(names):
         raise ValueError(f"tasks {', '.join(names) or 'none'}: give one or more, each once")

@@ -157,10 +157,13 @@ def _difference(part: Part, first: str, second: str) -> Interval:
 def _notes(part: Part) -> list[str]:
     chosen = [len(one.chosen["head"].names) for one in part.found]
     shares = [one.facts["error_share"] for one in part.found]
+    gaps = [(one.facts["gap"], one.facts["effect"]) for one in part.found]
+    missed = max((abs(gap / effect) for gap, effect in gaps if gap and effect), default=0.0)
     size = part.of("original")[0].size
     said = [
         f"{part.task.name}: of {_span(chosen)} features chosen, {_span(part.gone)} are ablated"
-        f" ({part.page.judge}); errors carry {np.mean(shares):.0%} of all effects by size; a group"
+        f" ({part.page.judge}); errors carry {np.mean(shares):.0%} of all effects by size, and the"
+        f" scores miss the effect of a residual place by up to {missed:.0%}; a group"
         f" of the test has {size} texts, so that its 50 % has a standard error of"
         f" {binomial(50, size):.1f} points in a seed.",
     ]

@@ -143,6 +143,23 @@ def test_kept_edges_against_a_plain_loop(scores):
     close(result[-1], values(at, scores, [columns])[0], 1e-9)
 
 
+def test_edges_with_free_layers(scores):
+    """All edges among some nodes, those below the start free: what the nodes alone give."""
+    at = case()
+    columns = select(scores, 30)
+    found = edges(at.model, at.prompts, at.basis, scores.nodes(columns))
+    every = np.ones((1, len(found)), bool)
+    options = {"start": 1, "chunk": 4}
+    free = edge_values(at.model, at.prompts, at.basis, found, every, **options)[0]
+    close(free, values(at, scores, [columns], start=1)[0], 1e-9)
+    assert np.abs(free - values(at, scores, [columns])[0]).max() > 1e-3
+    low = np.asarray([node.layer < 1 for node in found.nodes])[found.source]
+    assert low.any() and not low.all()
+    close(free, edge_values(at.model, at.prompts, at.basis, found, ~low[None], **options)[0], 1e-12)
+    with pytest.raises(ValueError, match="no place lies at layer 9"):
+        edge_values(at.model, at.prompts, at.basis, found, every, start=9)
+
+
 def test_random_sets_keep_errors_and_numbers(scores):
     best = select(scores, 80)
     drawn = random_like(scores, best, seed=1)

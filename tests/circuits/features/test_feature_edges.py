@@ -186,7 +186,7 @@ def test_unbroken():
 )
 def test_integrated_gradients_that_are_not(monkeypatch, path):
     """feature-circuits at HEAD, with an indexed metric and with one that is not."""
-    monkeypatch.setattr(_edges, "path_of", lambda *_: path)
+    monkeypatch.setattr(_slopes, "quadrature", lambda *_: path)
     assert edge_error(method="ig", steps=10, rule="left") > 1e-4
 
 
@@ -252,11 +252,10 @@ def test_readers_that_are_chosen_in_every_prompt_by_itself(monkeypatch):
     honest = _edges.slopes
 
     def small_are_dropped(*args):
-        sizes = [jnp.abs(slope).max(axis=(1, 2), keepdims=True) for slope in honest(*args)]
-        return tuple(
-            jnp.where(size < size.max(), 0, slope)
-            for size, slope in zip(sizes, honest(*args), strict=True)
-        )
+        found = honest(*args)
+        sizes = [jnp.abs(slope).max(axis=(1, 2), keepdims=True) for slope in found.each]
+        pairs = zip(sizes, found.each, strict=True)
+        return found._replace(each=tuple(jnp.where(s < s.max(), 0, slope) for s, slope in pairs))
 
     monkeypatch.setattr(_edges, "slopes", small_are_dropped)
     assert edge_error() > 1e-5

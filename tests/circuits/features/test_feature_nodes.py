@@ -10,7 +10,7 @@ from feature_oracle import Case, case, clean_parts, dialled, node_scores
 
 from jaxcirc import attribution
 from jaxcirc.circuits.features import Basis, FeatureNode, nodes, select
-from jaxcirc.circuits.features._slopes import path_of
+from jaxcirc.circuits.features._slopes import LADDER, Along
 from jaxcirc.tasks import kl
 
 IG10 = {"method": "ig", "steps": 10}
@@ -42,7 +42,7 @@ def test_integrated_gradients_are_means_of_gradients(rule):
 
 
 def test_one_left_step_is_attribution_patching():
-    for one, other in zip(path_of("ig", 1, "left"), path_of("atp", 9, "gauss"), strict=True):
+    for one, other in zip(Along("ig", 1, "left").path(1), Along("atp").path(1), strict=True):
         np.testing.assert_array_equal(one, other)
 
 
@@ -61,9 +61,9 @@ def test_exact_effects_and_their_slopes():
 
 def test_gaps_close_and_residual_places_carry_the_total_effect():
     at = case()
-    fine, atp = scored(at, **IG10), scored(at)
-    np.testing.assert_allclose(fine.gap[1:], 0, atol=1e-9)
-    assert np.abs(fine.gap[0]) < 0.05 * np.abs(atp.gap[0]), "there the path is rough"
+    fine, atp = scored(at, method="ig", steps=48), scored(at)
+    np.testing.assert_allclose(fine.gap, 0, atol=1e-9)
+    assert np.abs(atp.gap).min() > 1e-4
     p = at.prompts
     turned = dataclasses.replace(p, clean=p.corrupt, corrupt=p.clean)
     total = nodes(at.model, turned, at.basis).base - fine.base
@@ -71,6 +71,36 @@ def test_gaps_close_and_residual_places_carry_the_total_effect():
     for i in fine.cuts:
         close(fine.joint[:, i], total, 1e-9)
     assert fine.effect == pytest.approx(total.mean())
+
+
+def test_points_are_as_many_as_the_tolerance_asks_for():
+    """Each place takes the first of the ladder whose gap, by hand, is small enough."""
+    at = case()
+    found = {n: scored(at, method="ig", steps=n) for n in LADDER}
+    scale = np.abs(found[5].joint).mean(axis=0).max()
+    for tolerance in (1e-1, 1e-2, 1e-6):
+        scores = scored(at, method="ig", tolerance=tolerance)
+        for i, steps in enumerate(scores.steps):
+            part = scores.layout.of_place(i)
+            missed = {
+                n: np.abs(f.raw.toarray()[:, part].sum(axis=1) - f.joint[:, i]).mean()
+                for n, f in found.items()
+            }
+            enough = [n for n in LADDER if missed[n] <= tolerance * scale]
+            assert steps == (enough[0] if enough else LADDER[-1])
+            close(scores.raw.toarray()[:, part], found[steps].raw.toarray()[:, part], 1e-12)
+    assert len(set(scores.steps)) > 1, "the first place is rough"
+    with pytest.raises(ValueError, match="tolerance=0: give a share above 0"):
+        scored(at, method="ig", tolerance=0)
+
+
+def test_gaps_may_be_left_out():
+    at = case()
+    scores = scored(at, gaps=False)
+    close(scores.raw.toarray(), scored(at).raw.toarray(), 1e-12)
+    assert scores.joint is None and len(select(scores, 5)) == 5
+    with pytest.raises(ValueError, match="joint effects were not measured: nodes"):
+        select(scores, share=0.1)
 
 
 def test_errors_and_features_share_the_effect():
