@@ -3,6 +3,7 @@
 from . import attribution as attribution
 from . import circuits as circuits
 from . import models as models
+from . import observables as observables
 from . import patching as patching
 from . import tasks as tasks
 from . import zoo as zoo

@@ -70,6 +70,23 @@ def test_patch_takes_prompts_of_your_own(capsys):
 
 
 @pytest.mark.slow
+def test_heads_by_codes_of_texts_of_your_own(capsys):
+    Path("p.txt").write_text(
+        "Mary met John. John saw\nAnn met Tom. Tom saw\nKate met Ben. Ben saw\n"
+    )
+    Path("n.txt").write_text("Mary met John. Paul saw\nAnn met Tom. Luke saw\n")
+    line = "discover --method discrete --positives p.txt --negatives n.txt --steps 3 --seeds 2"
+    main(f"{line} --examples 2 --features 30".split())
+    result, files = saved()
+    heads = [row for row in result.table if row["section"] == "head"]
+    assert len(heads) == 270 and heads[0]["unique codes"] >= heads[-1]["unique codes"]
+    assert result.facts["positives"] == 3 and result.facts["examples"] == 2
+    assert {"heads.png", "table.csv"} <= files
+    said = capsys.readouterr().out
+    assert "3 texts with the behaviour, 2 without" in said and heads[0]["head"] in said
+
+
+@pytest.mark.slow
 def test_lens_says_what_comes_next(capsys):
     main(["lens", "The capital of France is", "--top", "3"])
     said = capsys.readouterr().out
@@ -116,7 +133,27 @@ BAD = {
         "patch --n 2 --value zero --direction denoise",
         'an ablation changes the clean run: direction="noise"',
     ),
+    "negatives alone": (
+        "discover --method discrete --negatives no.txt",
+        "negatives alone: --positives FILE --negatives FILE",
+    ),
+    "absent positives": ("discover --method discrete --positives no.jsonl", "there is no file no"),
+    "classes of another method": ("discover --positives no.txt", "need --method discrete"),
+    "one text": (
+        "discover --method discrete --n 1",
+        "1 positive and 1 negative texts: give at least two of each",
+    ),
     "other preset": ("reproduce patching --preset paper", "preset 'paper' is for gpt2, gpt2-xl"),
+    "words of many tokens": (
+        "observe --positive housekeeper --negative he",
+        "an observable weighs single tokens",
+    ),
+    "one side of two": ("observe --also her", '--also " her/ him"'),
+    "another model's sites": (
+        "reproduce principled-evaluation --preset paper",
+        "preset 'paper' is for gpt2, not 'smollm2-135m': use the default",
+    ),
+    "no such dictionary": ("dictionary eval --dictionary no.npz", "there is no no.npz"),
     "no size": ("discover --n 2 --verify 2 --sizes 5", "no size is at most verify=2"),
     "empty text": (["lens", ""], "an empty text has no next token"),
 }
@@ -149,7 +186,7 @@ def test_tracebacks_can_be_asked_for(monkeypatch):
         main(["discover", "chess"])
 
 
-@pytest.mark.parametrize("command", [[], ["discover"], ["patch"], ["lens"], ["parity"]])
+@pytest.mark.parametrize("command", [[], ["discover"], ["patch"], ["lens"], ["dictionary", "eval"]])
 def test_every_command_explains_itself(command, capsys):
     with pytest.raises(SystemExit) as stop:
         main([*command, "--help"])

@@ -1,5 +1,6 @@
 """Circuits: found, verified, and judged by ablation."""
 
+from . import discrete as discrete
 from . import features as features
 from . import formats as formats
 from ._acdc import Pruned as Pruned
@@ -23,12 +24,14 @@ from ._evaluate import evaluate as evaluate
 from ._graph import EdgeScores as EdgeScores
 from ._graph import Graph as Graph
 from ._graph import component as component
+from ._graph import reader_components as reader_components
 from ._hisp import head_importance as head_importance
 from ._masks import Learned as Learned
 from ._masks import learn_masks as learn_masks
 from ._methods import ACDC_EDGES as ACDC_EDGES
 from ._methods import FEW as FEW
 from ._methods import METHODS as METHODS
+from ._methods import TRIALS as TRIALS
 from ._methods import Method as Method
 from ._methods import score as score
 from ._overlap import Match as Match

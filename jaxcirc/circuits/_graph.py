@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from .._types import Direction
-from ..taps import Node, Wiring
+from ..taps import KINDS, Node, Wiring
 from ..tasks import Interval, interval
 
 
@@ -103,4 +103,21 @@ def component(node: Node, group: int = 1) -> Node:
         return Node("z", node.layer, None if node.index is None else node.index * group)
     return {"q_in": Node("z", node.layer, node.index), "mlp_in": Node("mlp_out", node.layer)}.get(
         node.site, node
+    )
+
+
+def reader_components(wiring: Wiring, member: int = 0) -> Int[np.ndarray, "edge"]:
+    """The component that reads every edge, numbered as `wiring.sources` behind the input; for the
+    logits the number of components.
+
+    `member`: which query head of a key/value head's group.
+
+    >>> reader_components(Wiring.of(model)).max()
+    """
+    kinds = np.asarray(KINDS)[wiring.kind]
+    shared = wiring.n_heads // wiring.n_kv_heads
+    head = np.where(np.isin(kinds, ("k", "v")), wiring.index * shared + member, wiring.index)
+    head = np.where(kinds == "mlp", wiring.n_heads, head)
+    return np.where(
+        kinds == "logits", wiring.n_sources - wiring.first, wiring.layer * wiring.width + head
     )

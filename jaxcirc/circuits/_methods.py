@@ -14,17 +14,21 @@ from jaxtyping import Float
 from .. import patching
 from ..attribution import edges, edges_qk, flow
 from ..taps import Wiring
-from ..tasks import Metric, Prompts, kl, logit_difference, sign
+from ..tasks import Contrast, Metric, Prompts, kl, logit_difference, sign
 from ._acdc import acdc_scores
 from ._graph import EdgeScores
 from ._hisp import head_importance
 from ._masks import learn_masks
 from ._select import select
+from .discrete import Settings, discrete, edge_scores, end_scores
 
 Method = Callable[..., Float[np.ndarray, "..."]]
 
 ACDC_EDGES = 600
 """Edges that ACDC searches: the best by EAP-IG, which it is too slow to do without."""
+
+TRIALS = 3
+"""Dictionaries whose scores "discrete" averages."""
 
 FEW = 8
 """Prompts that searches and learned masks look at, all at once."""
@@ -94,6 +98,27 @@ def _acdc(
     return found + ranked * min(thresholds) / 2
 
 
+def _discrete(pairs: bool) -> Method:
+    def method(
+        model,
+        prompts: Prompts,
+        *,
+        metric: Metric,
+        wiring: Wiring,
+        texts: Contrast | None = None,
+        trials: int = TRIALS,
+        settings: Settings | None = None,
+        **options: Any,
+    ):
+        texts = Contrast.of(prompts) if texts is None else texts
+        settings = settings or Settings(examples=min(10, len(texts)))
+        own: Any = {"settings": settings, "seeds": trials, "pairs": pairs, **options}
+        found = discrete(model, texts, mlps=wiring.mlp, **own)
+        return (edge_scores if pairs else end_scores)(found, wiring)
+
+    return method
+
+
 METHODS: dict[str, Method] = {
     "eap": _eap("point"),
     "eap-qk": _eap_qk,
@@ -107,13 +132,19 @@ METHODS: dict[str, Method] = {
     "edge-sp": _masks("edge"),
     "edge-pruning": _masks("edge", 1000),
     "acdc": _acdc,
+    "discrete": _discrete(pairs=True),
+    "discrete-nodes": _discrete(pairs=False),
     "exact": _exact,
     "random": _random,
 }
 """Methods by name. Searches and masks use the first few prompts; "acdc" searches a graph that
-EAP-IG has pruned before, and ties are broken by it."""
+EAP-IG has pruned before, and ties are broken by it. "discrete" reads no metric and patches nothing:
+it needs corrupt prompts without the behaviour, or such `texts` as `tasks.contrast` makes."""
 
-UNSIGNED = ("ifr", "hisp", "sp", "edge-sp", "edge-pruning", "acdc")
+UNSIGNED = (
+    *("ifr", "hisp", "sp", "edge-sp", "edge-pruning", "acdc"),
+    *("discrete", "discrete-nodes"),
+)
 """Methods that say how much an edge matters, not whether it helps."""
 
 

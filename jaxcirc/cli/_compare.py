@@ -32,7 +32,7 @@ class Compare:
     source: tyro.conf.OmitArgPrefixes[Source] = Source(n=24)
     methods: tuple[str, ...] = experiments.METHODS_COMPARED
     """Any of eap, eap-ig, eap-ig-activations, clean-corrupted, relp, ifr, hisp, sp, edge-sp,
-    edge-pruning, acdc, random, exact."""
+    edge-pruning, acdc, discrete, discrete-nodes, random, exact."""
     metric: Literal["logit_difference", "probability", "log_probability"] = "logit_difference"
     """What is explained."""
     sample: int = 600

@@ -8,6 +8,7 @@ import tyro
 
 from .. import experiments, models
 from .._types import Direction
+from ._discover_discrete import DiscreteOptions, discover_discrete
 from ._show import bars, console, number, print_rows, table_of, write
 from ._source import Source, Word, prompts_of
 
@@ -26,7 +27,8 @@ class Discover:
     level: Literal["node", "edge"] = "node"
     """node: heads and MLPs, verified exactly; edge: what each reads of which, by --method."""
     method: str = "eap-ig"
-    """How edges are scored (level edge): see `jaxcirc compare --help`."""
+    """How edges are scored (level edge): see `jaxcirc compare --help`; or "discrete": heads whose
+    codes only texts with the behaviour have, no text patched into another."""
     verify: int = 60
     """Nodes patched exactly (level node)."""
     sizes: tuple[int, ...] = ()
@@ -36,8 +38,14 @@ class Discover:
     """Random circuits of each size."""
     out: Path = Path("runs")
     """Where the run's folder goes."""
+    discrete: tyro.conf.OmitArgPrefixes[DiscreteOptions] = DiscreteOptions()
 
     def __call__(self) -> None:
+        if self.method == "discrete" and self.level == "node":
+            discover_discrete(self.source, self.task, self.discrete, self.out)
+            return
+        if self.discrete != DiscreteOptions():
+            raise ValueError("--positives and the like need --method discrete (level node)")
         model, tokenizer = models.load_model(self.source.model)
         prompts, reference = prompts_of(self.source, self.task, tokenizer)
         with bars() as tell:

@@ -2,16 +2,22 @@
 
 jaxcirc discover ioi                     find a task's circuit, judge it, draw it
 jaxcirc discover ioi --level edge        the same for edges, with a graph to explore
+jaxcirc discover ioi --method discrete   heads by codes that only texts with the behaviour have
 jaxcirc compare ioi                      every method of edge discovery, judged alike
 jaxcirc leaderboard                      the same on models whose circuits are known
 jaxcirc atlas ioi --share 0.05           exact effects of edges, a job that can be resumed
 jaxcirc overlap circuit.json             a file's edge scores against a reference circuit
 jaxcirc patch ioi --site z               exact effects of every cell of a site
 jaxcirc lens "The capital of France is"  what each layer and head says of the next token
+jaxcirc observe --positive " she" --negative " he"  the heads that write it, by weights alone
 jaxcirc tasks smollm2-135m               what a model can do, task by task
 jaxcirc reproduce patching               best practices of activation patching, measured
 jaxcirc reproduce attribution            fast scores against exact patching
 jaxcirc reproduce sparse-feature-circuits  features against neurons, errors, edges, measured
+jaxcirc reproduce observable-propagation  observables pulled back through heads, measured
+jaxcirc reproduce discrete-sae           heads by codes, against known circuits, measured
+jaxcirc reproduce principled-evaluation  dictionaries judged by control, against codes
+jaxcirc dictionary eval --task ioi       the three tests of one dictionary
 jaxcirc recovery                         dictionaries against a known truth, by architecture
 jaxcirc sae train                        a sparse autoencoder; run it again and it goes on
 jaxcirc acts save --out acts             activations on disk, for sae train --stored acts
@@ -36,10 +42,12 @@ import tyro
 from .. import models
 from ._acts import Acts
 from ._compare import Compare
+from ._dictionary import Dictionary
 from ._discover import Discover
 from ._features import Features
 from ._leaderboard import Atlas, Leaderboard
 from ._lens import Lens
+from ._observe import Observe
 from ._overlap import Overlap
 from ._parity import Parity
 from ._patch import Patch
@@ -58,9 +66,11 @@ Command = (
     | Annotated[Patch, tyro.conf.subcommand("patch")]
     | Annotated[Reproduce, tyro.conf.subcommand("reproduce")]
     | Annotated[Lens, tyro.conf.subcommand("lens")]
+    | Annotated[Observe, tyro.conf.subcommand("observe")]
     | Annotated[Tasks, tyro.conf.subcommand("tasks")]
     | Annotated[Recovery, tyro.conf.subcommand("recovery")]
     | Annotated[Sae, tyro.conf.subcommand("sae")]
+    | Annotated[Dictionary, tyro.conf.subcommand("dictionary")]
     | Annotated[Features, tyro.conf.subcommand("features")]
     | Annotated[Acts, tyro.conf.subcommand("acts")]
     | Annotated[Plan, tyro.conf.subcommand("plan")]

@@ -8,12 +8,22 @@ import tyro
 
 from .. import experiments, models, tasks
 from ..experiments import Result
+from ._reproduce_discrete import reproduce_discrete
 from ._reproduce_features import reproduce_features
+from ._reproduce_observables import reproduce_observables
+from ._reproduce_principled import reproduce_principled
 from ._sections import print_sections
 from ._show import bars, write
 from ._source import Word
 
-Document = Literal["patching", "attribution", "sparse-feature-circuits"]
+Document = Literal[
+    "patching",
+    "attribution",
+    "sparse-feature-circuits",
+    "observable-propagation",
+    "discrete-sae",
+    "principled-evaluation",
+]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,16 +45,18 @@ class FeatureOptions:
 @dataclasses.dataclass(frozen=True)
 class Reproduce:
     """Measure a document's claims on a model: patching (Zhang & Nanda 2023), attribution (AtP,
-    AtP*, RelP and integrated gradients against exact patching), or sparse-feature-circuits (Marks
-    et al. 2024), which can be stopped and resumed."""
+    AtP*, RelP and integrated gradients against exact patching), sparse-feature-circuits (Marks et
+    al. 2024), observable-propagation (Dunefsky & Cohan 2023), discrete-sae (O'Neill & Bui 2024) or
+    principled-evaluation (Makelov et al. 2024); the last four can be stopped and resumed."""
 
     document: Word[Document]
     """Which study."""
     model: str | None = None
     """A name that `load_model` knows, or the path of a GGUF file (default: smollm2-135m; for
     sparse-feature-circuits every model of the preset)."""
-    preset: Literal["default", "smoke", "paper"] = "default"
-    """How much: our sizes, a quick look, or the paper's own (for its models)."""
+    preset: Literal["default", "smoke", "gemma", "paper"] = "default"
+    """How much: our sizes, a quick look, ours on Gemma (observable-propagation), or the paper's own
+    (for its models)."""
     n: int = 24
     """Prompts of the attribution study."""
     seed: int = 0
@@ -58,6 +70,15 @@ class Reproduce:
             options: dict[str, Any] = dataclasses.asdict(self.features) | {"seed": self.seed}
             options["value"] = options.pop("ablation")
             reproduce_features(self.preset, self.model, self.out, **options)
+            return
+        if self.document == "observable-propagation":
+            reproduce_observables(self.preset, self.model, self.out, self.seed)
+            return
+        if self.document == "discrete-sae":
+            reproduce_discrete(self.preset, self.model, self.seed, self.out)
+            return
+        if self.document == "principled-evaluation":
+            reproduce_principled(self.preset, self.model, self.out, self.seed)
             return
         model, tokenizer = models.load_model(self.model or "smollm2-135m")
         with bars() as tell:

@@ -15,6 +15,7 @@ def print_sections(
         rows = [_cells(row) for row in result.table if row.get("section") == section]
         if rows:
             every = tuple(dict.fromkeys(name for row in rows for name in row))
+            rows = [{name: row.get(name, "-") for name in every} for row in rows]
             wanted = [name for name in columns.get(section, every) if name in every]
             console.print(table_of(title, rows, tuple(wanted)))
     for note in result.notes:

@@ -16,6 +16,13 @@ from .baselines import random_directions as random_directions
 from .batchtopk import BatchTopK as BatchTopK
 from .crosscoder import Crosscoder as Crosscoder
 from .crosscoder import init_crosscoder as init_crosscoder
+from .edits import NONE as NONE
+from .edits import Edit as Edit
+from .edits import behaviour_edit as behaviour_edit
+from .edits import best_edit as best_edit
+from .edits import greedy_edit as greedy_edit
+from .edits import labelled_edit as labelled_edit
+from .edits import removed_weight as removed_weight
 from .formats import check as check
 from .formats import load_dictionary as load_dictionary
 from .formats import save_dictionary as save_dictionary
@@ -28,6 +35,8 @@ from .jumprelu import JumpReLU as JumpReLU
 from .l1 import L1 as L1
 from .matryoshka import Matryoshka as Matryoshka
 from .standardised import Standardised as Standardised
+from .supervised import Supervised as Supervised
+from .supervised import supervised as supervised
 from .topk import TopK as TopK
 from .train import Config as Config
 from .train import Fitted as Fitted

@@ -1,7 +1,10 @@
 """Experiments: each runs the whole of a question and returns a `Result`."""
 
 from . import dictionaries as dictionaries
+from . import discrete as discrete
 from . import feature_circuits as feature_circuits
+from . import observable_propagation as observable_propagation
+from . import principled as principled
 from . import shift as shift
 from ._atlas import atlas as atlas
 from ._budget import Move as Move
@@ -32,6 +35,9 @@ from .edges import EDGE_SIZES as EDGE_SIZES
 from .edges import discover_edges as discover_edges
 from .lens import LensReport as LensReport
 from .lens import lens_text as lens_text
+from .observe import direct_effects as direct_effects
+from .observe import observable_of as observable_of
+from .observe import observe as observe
 from .overlap import OverlapReport as OverlapReport
 from .overlap import overlap_file as overlap_file
 from .patch import patch_task as patch_task

@@ -29,6 +29,8 @@ METHODS_RANKED = (
     "sp",
     "edge-sp",
     "acdc",
+    "discrete",
+    "discrete-nodes",
     "exact",
     "random",
 )

@@ -31,6 +31,7 @@ METHODS_COMPARED = (
     "hisp",
     "sp",
     "acdc",
+    "discrete",
     "random",
 )
 TOP = 50
@@ -232,6 +233,8 @@ def _notes(wiring: Wiring) -> list[str]:
         " better).",
         f"Rank and recall of the exact top {TOP} among the sampled edges, by size; ranks weighted"
         " by how many edges each sampled one stands for.",
+        "The discrete method compares clean with corrupt prompts and reads no metric: it asks for"
+        ' corrupt prompts without the behaviour, such as `ioi(..., corruption="abc")`.',
         f"ACDC and learned masks look at the first {circuits.FEW} prompts; ACDC (KL, thresholds"
         f" 0.001, 0.01, 0.1) searches the {circuits.ACDC_EDGES} best edges of EAP-IG.",
     ]

@@ -26,4 +26,11 @@ from ._subspace import illusion as illusion
 from ._subspace import subspace as subspace
 from ._sweep import patch as patch
 from ._sweep import sweep as sweep
+from ._tail import Component as Component
+from ._tail import Tail as Tail
+from ._tail import activations as activations
+from ._tail import first_column as first_column
+from ._tail import narrow as narrow
+from ._tail import tail as tail
+from ._tail import width_of as width_of
 from ._values import DegeneratePatch as DegeneratePatch

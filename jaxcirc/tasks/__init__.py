@@ -3,6 +3,12 @@
 from ._agreement import agreement as agreement
 from ._arithmetic import arithmetic as arithmetic
 from ._colours import colours as colours
+from ._contrast import NEGATIVES as NEGATIVES
+from ._contrast import Contrast as Contrast
+from ._contrast import contrast as contrast
+from ._contrast import contrast_files as contrast_files
+from ._contrast import contrast_jsonl as contrast_jsonl
+from ._contrast import contrast_texts as contrast_texts
 from ._docstring import docstring as docstring
 from ._example import Drop as Drop
 from ._example import Loaded as Loaded

@@ -6,6 +6,7 @@ and `words`.
 """
 
 from collections.abc import Iterator
+from typing import Literal
 
 import numpy as np
 
@@ -32,31 +33,55 @@ TEMPLATES = (
 )
 """Arguments X, A, B, C, D, of which A and B are documented: C is next."""
 
+PLACED = ("X_def", "A_def", "B_def", "C_def", "D_def", "A_doc", "B_doc")
 SPANS = ("A_def", "B_def", "C_def", "D_def", "A_doc", "B_doc")
 
 
-def docstring(tokenizer: TokenizerLike, n: int = 64, seed: int = 0, bos: Bos = "model") -> Prompts:
+Corruption = Literal["swap", "random_random"]
+
+
+def docstring(
+    tokenizer: TokenizerLike,
+    n: int = 64,
+    seed: int = 0,
+    bos: Bos = "model",
+    *,
+    corruption: Corruption = "swap",
+) -> Prompts:
     """The argument that a docstring must document next; the corruption swaps it with the one after.
 
     - `n`: pairs. `bos`: as for `from_texts`.
+    - `corruption`: "swap", or "random_random": other arguments in the signature and yet others in
+      the docstring, so that nothing says which is next. The clean prompts of a seed are the same.
 
     Returns `Prompts` with the spans "A_def", "B_def", "C_def", "D_def" (in the signature), "A_doc",
     "B_doc" (in the docstring) and "end"; answer C, wrongs the other four arguments, D (the answer
-    of the corrupt prompt) first. Raises `ValueError` for n < 1 or too few usable pairs.
+    of the corrupt prompt, if it has one) first. Raises `ValueError` for n < 1, an unknown
+    corruption or too few usable pairs.
 
     >>> print(docstring(tokenizer, n=32).texts[0][0])
     """
-    examples = _examples(tokenizer, np.random.default_rng(seed))
+    if corruption not in ("swap", "random_random"):
+        raise ValueError(f'corruption={corruption!r}: use "swap" or "random_random"')
+    apart = np.random.default_rng((seed, 1)) if corruption == "random_random" else None
+    examples = _examples(tokenizer, np.random.default_rng(seed), apart)
     return draw(tokenizer, examples, n, bos, "docstring")
 
 
-def _examples(tokenizer: TokenizerLike, rng: np.random.Generator) -> Iterator[Example]:
+def _examples(
+    tokenizer: TokenizerLike, rng: np.random.Generator, apart: np.random.Generator | None
+) -> Iterator[Example]:
+    """`apart`: draws the other arguments of "random_random"."""
     names, remarks = single(tokenizer, ARGUMENTS, least=6), single(tokenizer, REMARKS, least=7)
     for template, text in turns(rng, TEMPLATES):
         f, x, a, b, c, d = pick(rng, names, 6)
         words = {f"r{i + 1}": remark for i, remark in enumerate(pick(rng, remarks, 7))}
         words |= {"f": f, "X_def": x, "A_def": a, "B_def": b, "A_doc": a, "B_doc": b}
         clean, places = fill(tokenizer, text, words | {"C_def": c, "D_def": d}, SPANS)
-        corrupt, _ = fill(tokenizer, text, words | {"C_def": d, "D_def": c})
+        changed = {"C_def": d, "D_def": c}
+        if apart is not None:
+            others = pick(apart, [name for name in names if name not in (f, x, a, b, c, d)], 7)
+            changed = dict(zip(PLACED, others, strict=True))
+        corrupt, _ = fill(tokenizer, text, words | changed)
         wrongs = [f" {name}" for name in (d, x, a, b)]
         yield Example(clean, corrupt, f" {c}", wrongs, places, template)

@@ -6,6 +6,11 @@ from .clusters import clusters_picture as clusters_picture
 from .clusters import write_clusters as write_clusters
 from .dictionaries import dictionary_picture as dictionary_picture
 from .dictionaries import suite_picture as suite_picture
+from .discrete import discrete_heads as discrete_heads
+from .discrete import study_areas as study_areas
+from .discrete import study_kept as study_kept
+from .discrete import study_rocs as study_rocs
+from .discrete import study_sweeps as study_sweeps
 from .feature_circuits import feature_circuit_picture as feature_circuit_picture
 from .feature_circuits import study_errors as study_errors
 from .feature_circuits import study_faithfulness as study_faithfulness
@@ -20,6 +25,9 @@ from .figures import layer_head_map as layer_head_map
 from .figures import node_effects as node_effects
 from .figures import patch_picture as patch_picture
 from .judge import write_judge as write_judge
+from .observables import observable_heads as observable_heads
+from .observables import observable_labels as observable_labels
+from .observables import observe_map as observe_map
 from .page import FIGURES as FIGURES
 from .page import write as write
 from .page import write_figures as write_figures

@@ -16,6 +16,8 @@ PICTURES = {
     "leaderboard": "leaderboard_map",
     "recovery": "recovery_dots",
     "study_shift": "shift_picture",
+    "observe": "observe_map",
+    "study_observables": "observable_heads",
     "clusters": "clusters_picture",
     "patch": "patch_picture",
     "dictionary": "dictionary_picture",

@@ -7,5 +7,7 @@ from ._causal import CAUSAL as CAUSAL
 from ._causal import Causal as Causal
 from ._compiled import PROGRAMS as PROGRAMS
 from ._compiled import Program as Program
+from ._contrast import NEGATIVES as NEGATIVES
+from ._contrast import Negatives as Negatives
 from ._file import cards as cards
 from ._interchange import agreement as agreement

@@ -14,9 +14,10 @@ from jaxtyping import Bool
 
 from ..models import LM
 from ..taps import Node, Wiring
-from ..tasks import Metric, Prompts, logit_difference
+from ..tasks import Contrast, Metric, Prompts, logit_difference
 from ._causal import CAUSAL, INPUT, Causal
 from ._compiled import PROGRAMS, pairs, prompts_of
+from ._contrast import Negatives, contrast_of
 from ._file import read
 from ._structure import owner, structural
 
@@ -66,6 +67,36 @@ class Case:
         if length is not None:
             raise ValueError(f"{self.name} is no compiled program: leave out length={length}")
         return _drawn(CAUSAL[self.name], n, seed, self.name)
+
+    def contrast(self, n: int = 64, seed: int = 0, negatives: Negatives = "absent") -> Contrast:
+        """n texts with the behaviour and n without, or as many as there are.
+
+        - `negatives`: "absent" (without the behaviour), "corrupt" (inputs of the same task),
+          "random" (tokens) or "copy" (more positives).
+
+        >>> zoo.load("induction").contrast(250).positive.sum()
+        """
+        return contrast_of(self.name, self.symbols, n, seed, negatives)
+
+    @property
+    def components(self) -> tuple[Bool[np.ndarray, "component"], Bool[np.ndarray, "component"]]:
+        """Which heads and MLPs are in the circuit, in the order of `wiring.sources` without the
+        input: at an end of a true edge that exchange can show; and which are known at all.
+
+        >>> true, known = zoo.load("induction").components
+        """
+        ends = owner(self.wiring)[self.wiring.reader], self.wiring.source
+        first, n = self.wiring.first, self.wiring.n_sources
+
+        def touched(edges) -> np.ndarray:
+            flags = np.zeros(n + 1, bool)
+            for end in ends:
+                flags[end[edges]] = True
+            return flags[first:n]
+
+        true = touched(self.true & self.scored & ~self.constant)
+        constant = touched(self.true & (self.constant | ~self.scored))
+        return true, true | ~constant
 
 
 def names() -> tuple[str, ...]:

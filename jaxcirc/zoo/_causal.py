@@ -100,24 +100,24 @@ def _solve_greater(tokens: Tokens, tap: Tap) -> Answers:
 # Duplicate: BOS, a name, a word, another name, a word, one of both again, a word, "to". The answer
 # is the other one, as in indirect object identification.
 
-_NAMES = 8
-_FIRST, _SECOND, _AGAIN = 1, 3, 5
+NAMES = 8
+FIRST, SECOND, AGAIN = 1, 3, 5
 
 
 def _draw_duplicate(key: PRNGKeyArray, n: int) -> Tokens:
     names, which, words = jax.random.split(key, 3)
-    both = 1 + _several(names, n, _NAMES, 2)
+    both = 1 + _several(names, n, NAMES, 2)
     again = _column(both, jax.random.randint(which, (n,), 0, 2))
-    w = 1 + _NAMES + jax.random.randint(words, (n, 3), 0, _WORDS)
+    w = 1 + NAMES + jax.random.randint(words, (n, 3), 0, _WORDS)
     rows = jnp.full(n, BOS), both[:, 0], w[:, 0], both[:, 1], w[:, 1], again, w[:, 2]
-    return jnp.column_stack([*rows, jnp.full(n, 1 + _NAMES + _WORDS)])
+    return jnp.column_stack([*rows, jnp.full(n, 1 + NAMES + _WORDS)])
 
 
 def _solve_duplicate(tokens: Tokens, tap: Tap) -> Answers:
-    is_second = tokens[:, _AGAIN] == tokens[:, _SECOND]
+    is_second = tokens[:, AGAIN] == tokens[:, SECOND]
     duplicate = tap("duplicate", is_second.astype(tokens.dtype))
     inhibited = tap("inhibited", duplicate)
-    return tap("mover", jnp.where(inhibited == 1, tokens[:, _FIRST], tokens[:, _SECOND]))
+    return tap("mover", jnp.where(inhibited == 1, tokens[:, FIRST], tokens[:, SECOND]))
 
 
 _PREVIOUS, _FOLLOWER = Node("z", 0, 1), Node("z", 1, 2)
@@ -142,7 +142,7 @@ CAUSAL = {
             (INPUT, head("v", _MOVER)),
             (_MOVER, _out(3)),
         ),
-        {"n_layers": 3, "vocab": 2 + _NAMES + _WORDS},
+        {"n_layers": 3, "vocab": 2 + NAMES + _WORDS},
         8,
         "of two names, the one that is not repeated",
     ),

@@ -1,0 +1,267 @@
+"""Text that the model itself goes on with: features against each other and against outputs at every
+token, what ablation does to it, and steering.
+
+May import `observables` and `taps`.
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Int
+
+from ...observables import (
+    Feature,
+    Observable,
+    ablate,
+    auc,
+    coupling,
+    propagate,
+    read,
+    regress,
+    steer,
+)
+from ...taps import Sites, generate, run
+from ...tasks import Interval, interval, interval_of
+from .._claim import Claim
+from .._result import Row
+from ..feature_circuits import Section
+from . import _words
+from ._pronouns import gap_of
+from ._rows import Rows, filled, plain
+from ._subject import Ready
+
+BATCH = 8
+
+
+def texts(ready: Ready) -> tuple[Int[Array, "row pos"], Bool[Array, "row pos"]]:
+    """Prompts of names, continued by the model."""
+    rows = ready.rows["subject"].take(np.arange(min(ready.sizes.texts, len(ready.rows["subject"]))))
+    key = jax.random.key(ready.seed)
+    more = generate(ready.model, rows.tokens, n=ready.sizes.length, key=key, mask=rows.mask)
+    mask = jnp.concatenate([rows.mask, jnp.ones(more.shape, bool)], axis=1)
+    return jnp.concatenate([rows.tokens, more], axis=1), mask
+
+
+def corpus(ready: Ready) -> Section:
+    """Coupling and prediction at every token of text."""
+    layer, head = ready.top("subject")
+    found = [propagate(ready.model, ready.observables[n], f"{layer}.{head}") for n in ready.order]
+    tokens, mask = texts(ready)
+    asked = [ready.observables[name] for name in ready.order]
+    parts = [
+        read(ready.model, tokens[i : i + BATCH], asked, found, mask[i : i + BATCH])
+        for i in range(0, len(tokens), BATCH)
+    ]
+    outputs, values = (
+        np.concatenate([np.asarray(getattr(p, n)) for p in parts], axis=1)
+        for n in ("outputs", "features")
+    )
+    kept = np.asarray(mask) & (np.cumsum(mask, axis=1) > 1)
+    clusters = np.broadcast_to(np.arange(len(tokens))[:, None], kept.shape)[kept]
+    rows: list[Row] = []
+    x = values[0][kept]
+    for i, name in enumerate(ready.order[1:], 1):
+        fit = regress(x, values[i][kept], clusters)
+        rows.append(
+            _corpus_row(
+                f"{name} feature", fit, float(coupling(found[0], found[i], 1.0, 0.0).coefficient)
+            )
+        )
+    so_far = np.cumsum(np.where(kept, values[0], 0), axis=1) / np.maximum(
+        np.cumsum(kept, axis=1), 1
+    )
+    rows.append(
+        _corpus_row("output behind the token", regress(x, outputs[0][kept], clusters), None)
+    )
+    rows.append(
+        _corpus_row(
+            "output, feature averaged so far",
+            regress(so_far[kept], outputs[0][kept], clusters),
+            None,
+        )
+    )
+    arrays = {"tokens": np.asarray(tokens), "mask": np.asarray(mask, np.uint8)}
+    return Section(rows, arrays)
+
+
+def _corpus_row(of: str, fit, told: float | None) -> Row:
+    return {
+        "section": "text",
+        "of": of,
+        "slope": fit.slope.value,
+        "slope low": fit.slope.low,
+        "slope high": fit.slope.high,
+        "coupling": told,
+        "r2": fit.r2.value,
+        "tokens": fit.r2.n,
+    }
+
+
+def debias(ready: Ready, kept: Section) -> Section:
+    """The feature's direction taken out of the stream: the gap between occupations, and what else
+    changes."""
+    workers = filled(ready.tokenizer, _words.WORKERS[: ready.sizes.templates], _words.JOBS)
+    names = ready.rows["subject"].take(np.arange(min(60, len(ready.rows["subject"]))))
+    tokens = jnp.asarray(kept.arrays["tokens"][: 2 * BATCH])
+    mask = jnp.asarray(kept.arrays["mask"][: 2 * BATCH], bool)
+    conditions = _conditions(ready)
+    rows: list[Row] = []
+    seen = {}
+    for step, (name, edits) in enumerate(conditions.items()):
+        gap = outputs_under(ready.model, workers, ready.subject, edits)
+        named = outputs_under(ready.model, names, ready.subject, edits)
+        changed = divergence(ready.model, tokens, mask, edits)
+        seen[name] = gap
+        rows.append(
+            {
+                "section": "debias",
+                "ablated": name,
+                "gap of occupations": gap_of(gap, workers.labels),
+                "gap of names": gap_of(named, names.labels),
+                "AUC of names": auc(named, names.labels),
+                "nats of other text": changed,
+            }
+        )
+        ready.tell("debias")(step + 1, len(conditions))
+    return Section(rows, {}, _debias_claims(seen, workers, rows))
+
+
+def _conditions(ready: Ready) -> dict[str, Sites]:
+    """Nothing, our feature at its layer and from it on, the difference of means, random ones."""
+    layer, head = ready.top("subject")
+    feature = propagate(ready.model, ready.subject, f"{layer}.{head}")
+    onward = list(range(layer, ready.model.n_layers))
+    seen, labels = ready.look("subject"), ready.rows["subject"].labels
+    x = seen.read("place")[layer]
+    means = _turned(feature, x[labels].mean(axis=0) - x[~labels].mean(axis=0))
+    rng = np.random.default_rng(ready.seed)
+    random = _turned(feature, rng.normal(size=x.shape[1]))
+    model = ready.model
+    return {
+        "nothing": Sites(),
+        f"the feature at layer {layer}": ablate(model, feature),
+        f"the feature from layer {layer} on": ablate(model, feature, layers=onward),
+        f"difference of means from layer {layer} on": ablate(model, means, layers=onward),
+        f"a random direction from layer {layer} on": ablate(model, random, layers=onward),
+    }
+
+
+def _turned(feature: Feature, vector: np.ndarray) -> Feature:
+    return dataclasses.replace(feature, vector=jnp.asarray(vector, feature.vector.dtype))
+
+
+def outputs_under(model, rows: Rows, observable: Observable, edits: Sites) -> np.ndarray:
+    """An observable behind every row, edited."""
+    found = []
+    size = min(32, len(rows))
+    for start in range(0, len(rows), size):
+        own = rows.take(np.arange(start, start + size) % len(rows))
+        logits, _ = run(model, own.tokens, edits, mask=own.mask, logits_at=-1)
+        found.append(np.asarray(observable(logits))[: len(rows) - start])
+    return np.concatenate(found)
+
+
+def divergence(model, tokens, mask, edits: Sites) -> float:
+    """Nats from the clean model to the edited one, a token of text on average."""
+    total, n = 0.0, 0
+    for i in range(0, len(tokens), 4):
+        own = tokens[i : i + 4], mask[i : i + 4]
+        total += float(_divergence(model, *own, edits))
+        n += int(own[1].sum())
+    return total / n
+
+
+@jax.jit
+def _divergence(model, tokens, mask, edits: Sites) -> Array:
+    clean, _ = run(model, tokens, mask=mask)
+    edited, _ = run(model, tokens, edits, mask=mask)
+    assert clean is not None and edited is not None
+    p, q = jax.nn.log_softmax(clean), jax.nn.log_softmax(edited)
+    return ((jnp.exp(p) * (p - q)).sum(axis=-1) * mask).sum()
+
+
+def _debias_claims(seen: dict[str, np.ndarray], workers: Rows, rows: list[Row]) -> list[Claim]:
+    first, clusters, labels = seen["nothing"], workers.clusters, workers.labels
+    order = [np.argsort(clusters[labels == side], kind="stable") for side in (True, False)]
+
+    def by_pair(outputs: np.ndarray) -> np.ndarray:
+        sides = [outputs[labels == s][o] for s, o in zip((True, False), order, strict=True)]
+        return sides[0] - sides[1]
+
+    claims = []
+    own = clusters[labels][order[0]]
+    for name, outputs in list(seen.items())[1:3]:
+        found = interval_of(
+            lambda clean, now: 1 - now / clean, [by_pair(first), by_pair(outputs)], [own, own]
+        )
+        claims.append(
+            Claim(
+                f"debias: without {name} occupations lose half of their pronoun's gap",
+                "share of the gap that goes",
+                found,
+                floor=0.5,
+                paper="early trials of the notebooks: -3.6 and +2.8 logits",
+            )
+        )
+    return claims
+
+
+AMOUNTS = (-4, -2, 0, 2, 4)
+"""In differences between the mean woman's and the mean man's reading."""
+
+
+def steering(ready: Ready) -> Section:
+    """Continuations of open prompts, steered along the feature."""
+    layer, head = ready.top("subject")
+    feature = propagate(ready.model, ready.subject, f"{layer}.{head}")
+    unit = _unit_step(ready, feature)
+    open_rows = plain(ready.tokenizer, _words.OPEN)
+    repeat = np.tile(np.arange(len(open_rows)), max(2, ready.sizes.draws // 2))
+    own = open_rows.take(repeat)
+    ids = [_ids(ready.tokenizer, words) for words in ((" she", " her"), (" he", " his", " him"))]
+    rows: list[Row] = []
+    each = {}
+    for step, amount in enumerate(AMOUNTS):
+        edits = steer(ready.model, feature, amount * unit)
+        more = generate(
+            ready.model, own.tokens, edits, 12, jax.random.key(ready.seed), mask=own.mask
+        )
+        counts = [np.isin(np.asarray(more), list(kind)).sum(axis=1) for kind in ids]
+        each[amount] = np.sign(counts[0] - counts[1]).astype(float)
+        rows.append(
+            {
+                "section": "steering",
+                "amount": amount,
+                "she, her": int(counts[0].sum()),
+                "he, his, him": int(counts[1].sum()),
+                "texts": len(own),
+                "for example": ready.tokenizer.decode(np.asarray(more[0]).tolist()).strip()[:60],
+            }
+        )
+        ready.tell("steering")(step + 1, len(AMOUNTS))
+    found: Interval = interval(each[max(AMOUNTS)] - each[min(AMOUNTS)], repeat)
+    claim = Claim(
+        "steering along the feature changes who is spoken of",
+        "balance of she over he in a text (-1 to 1), most less least steered",
+        found,
+        floor=0.5,
+        paper="shown by examples",
+    )
+    return Section(rows, {}, [claim])
+
+
+def _unit_step(ready: Ready, feature: Feature) -> float:
+    """How far the streams of women's and men's names lie apart along the feature."""
+    rows = ready.rows["subject"].take(np.arange(min(16, len(ready.rows["subject"]))))
+    still = dataclasses.replace(feature, vector=feature.unit, norms="gradient")
+    values = np.asarray(read(ready.model, rows.tokens, [], [still], rows.mask).features[0])
+    last = rows.tokens.shape[1] - 1 - np.argmax(np.asarray(rows.place)[:, ::-1], axis=1)
+    own = values[np.arange(len(rows)), last]
+    return gap_of(own, rows.labels)
+
+
+def _ids(tokenizer, texts) -> set[int]:
+    found = [tokenizer.encode(text) for text in texts]
+    return {ids[0] for ids in found if len(ids) == 1}

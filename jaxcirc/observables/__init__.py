@@ -1,0 +1,31 @@
+"""Observables: linear functionals of logits, pulled back through a model to the stream."""
+
+from ._coupling import Coupling as Coupling
+from ._coupling import coupling as coupling
+from ._edits import Along as Along
+from ._edits import ablate as ablate
+from ._edits import steer as steer
+from ._feature import Feature as Feature
+from ._feature import Provenance as Provenance
+from ._feature import cosine as cosine
+from ._heads import feature_norms as feature_norms
+from ._heads import features as features
+from ._labelled import DIRECTIONS as DIRECTIONS
+from ._labelled import auc as auc
+from ._labelled import learn as learn
+from ._linear import head_pull as head_pull
+from ._linear import through_gain as through_gain
+from ._linear import through_norm as through_norm
+from ._observable import Observable as Observable
+from ._paths import path_of as path_of
+from ._point import Point as Point
+from ._point import Segment as Segment
+from ._point import point_of as point_of
+from ._point import segment_of as segment_of
+from ._propagate import propagate as propagate
+from ._readings import Fit as Fit
+from ._readings import Readings as Readings
+from ._readings import read as read
+from ._readings import regress as regress
+from ._search import Branch as Branch
+from ._search import search_paths as search_paths
