@@ -161,15 +161,15 @@ def format_of(path: str | os.PathLike) -> str:
         for name, file in _FOLDERS.items():
             if (path / file).is_file():
                 return name
+    elif not path.exists():
+        message = f"there is no {path}: give a dictionary's file or folder, or {told()}"
+        raise FileNotFoundError(message)
     elif path.suffix == ".pt":
         return "dictionary_learning"
     elif path.suffix == ".npz":
         return "gemma_scope"
     elif path.suffix == ".safetensors":
         return "native" if native.KEY in _metadata(path) else "circuit_tracer"
-    elif not path.exists():
-        message = f"there is no {path}: give a dictionary's file or folder, or {told()}"
-        raise FileNotFoundError(message)
     raise ValueError(
         f"{path} is in none of the formats {', '.join(READERS)}: folders hold one of"
         f" {', '.join(_FOLDERS.values())}"
