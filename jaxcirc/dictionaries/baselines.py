@@ -85,15 +85,17 @@ class Pursuit(Affine):
 
     def encode(self, x: Float[Array, "*batch d_in"]) -> Float[Array, "*batch feature"]:
         flat = (x - self.mean).reshape(-1, self.d_in)
-        chosen = self._chosen(flat)
-        sizes = self._fit(flat, chosen)
+        chosen, basis = self._chosen(flat)
+        sizes = self._fit(flat, chosen, basis)
         features = jnp.zeros((len(flat), self.d_dict), x.dtype)
         features = features.at[jnp.arange(len(flat))[:, None], chosen].set(sizes)
         return features.reshape(*x.shape[:-1], self.d_dict)
 
-    def _chosen(self, x: Float[Array, "token d_in"]) -> Int[Array, "token k"]:
-        """Which directions, in the order of their choice. Those taken are kept at right angles to
-        each other, so that a round takes off one of them and fits none again."""
+    def _chosen(
+        self, x: Float[Array, "token d_in"]
+    ) -> tuple[Int[Array, "token k"], Float[Array, "token k d_in"]]:
+        """Which directions, in the order of their choice; and the same at right angles to each
+        other, so that a round takes off one of them and fits none again."""
         ways, token = unit(self.rows), jnp.arange(len(x))
 
         def take(carry, i):
@@ -106,13 +108,21 @@ class Pursuit(Affine):
 
         basis = jnp.zeros((len(x), self.k, self.d_in), x.dtype)
         begin = (x, jnp.ones((len(x), self.d_dict), bool), basis)
-        return lax.scan(take, begin, jnp.arange(self.k))[1].T
+        (_, _, basis), chosen = lax.scan(take, begin, jnp.arange(self.k))
+        return chosen.T, basis
 
-    def _fit(self, x: Array, chosen: Array) -> Float[Array, "token k"]:
-        """Least squares on the directions taken."""
-        picked = self.rows[chosen]
-        gram = jnp.einsum("tkd,tjd->tkj", picked, picked) + 1e-6 * jnp.eye(self.k)
-        return jnp.linalg.solve(gram, jnp.einsum("tkd,td->tk", picked, x)[..., None])[..., 0]
+    def _fit(self, x: Array, chosen: Array, basis: Array) -> Float[Array, "token k"]:
+        """Least squares on the directions taken: with their basis Q, rows = Q R and R c = Q' x. A
+        direction that lies in the span of those before gets nothing.
+
+        No LU or Cholesky, whose batches can wait for each other for ever inside a compiled loop on
+        few cores.
+        """
+        upper = jnp.triu(jnp.einsum("tid,tjd->tij", basis, self.rows[chosen]))
+        inside = jnp.diagonal(upper, axis1=1, axis2=2) <= 0
+        upper = upper + jnp.where(inside, 1.0, 0.0)[..., None] * jnp.eye(self.k)
+        along = jnp.einsum("tkd,td->tk", basis, x)[..., None]
+        return lax.linalg.triangular_solve(upper, along, left_side=True, lower=False)[..., 0]
 
 
 def _beside(
