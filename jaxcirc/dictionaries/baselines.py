@@ -112,17 +112,20 @@ class Pursuit(Affine):
         return chosen.T, basis
 
     def _fit(self, x: Array, chosen: Array, basis: Array) -> Float[Array, "token k"]:
-        """Least squares on the directions taken: with their basis Q, rows = Q R and R c = Q' x. A
-        direction that lies in the span of those before gets nothing.
+        """Least squares on the directions taken, from the last to the first: with their basis Q,
+        rows = Q R and R c = Q' x. A direction in the span of those before gets nothing.
 
-        No LU or Cholesky, whose batches can wait for each other for ever inside a compiled loop on
-        few cores.
+        No call of LAPACK, whose batches can wait for each other for ever inside a compiled loop.
         """
-        upper = jnp.triu(jnp.einsum("tid,tjd->tij", basis, self.rows[chosen]))
-        inside = jnp.diagonal(upper, axis1=1, axis2=2) <= 0
-        upper = upper + jnp.where(inside, 1.0, 0.0)[..., None] * jnp.eye(self.k)
-        along = jnp.einsum("tkd,td->tk", basis, x)[..., None]
-        return lax.linalg.triangular_solve(upper, along, left_side=True, lower=False)[..., 0]
+        upper = jnp.einsum("tid,tjd->tij", basis, self.rows[chosen])
+        along = jnp.einsum("tkd,td->tk", basis, x)
+
+        def take(sizes, i):
+            own, rest = upper[:, i, i], along[:, i] - (upper[:, i] * sizes).sum(axis=1)
+            new = jnp.where(own > 0, rest / jnp.where(own > 0, own, 1.0), 0.0)
+            return sizes.at[:, i].set(new), None
+
+        return lax.scan(take, jnp.zeros_like(along), jnp.arange(self.k), reverse=True)[0]
 
 
 def _beside(
