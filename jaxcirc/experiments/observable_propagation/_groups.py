@@ -51,7 +51,8 @@ def _group(
 ) -> Section:
     seen = look(ready.model, rows, [asked], ready.tell(name))
     vectors = np.asarray(features(ready.model, asked), np.float64)
-    heads = choices(seen, rows, 0, vectors, ready.seed)
+    heads = choices(seen, rows, 0, vectors, ready.seed, places)
+    fair = [choice for choice in heads if "no data" in choice.how or "one pair" in choice.how]
     found: list[Row] = [
         {
             "section": "group",
@@ -63,8 +64,8 @@ def _group(
         }
     ]
     found += _head_rows(name, seen, rows, vectors, heads, places)
-    curves = low_data(ready, name, seen, rows, 0, vectors, heads[:2], places)
-    claims = [c for choice in heads[:2] for c in _claims(name, curves, choice, places, paper)]
+    curves = low_data(ready, name, seen, rows, 0, vectors, fair, places)
+    claims = [c for choice in fair for c in _claims(name, curves, choice, places, paper)]
     return Section(found + curves.rows, {}, claims)
 
 
