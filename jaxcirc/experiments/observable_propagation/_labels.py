@@ -16,13 +16,12 @@ from .._claim import Claim
 from .._result import Row
 from ..feature_circuits import Section
 from ..observe import ranked
-from ._look import Look, effects_of, explained, readings
+from ._look import WHERE, Look, effects_of, explained, readings
 from ._rows import Rows
 from ._subject import Ready
 
 LEARNED = ("ridge", "ridge on labels", "logistic", "mean difference")
 OURS = "observable propagation"
-WHERE = {"place": "name token", "mean": "mean over tokens"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -236,6 +235,12 @@ def labels(ready: Ready) -> Section:
     return Section(curves.rows, {}, _claims(curves, places))
 
 
+def less(one: Interval, other: Interval, spare: float = 0.0) -> Interval:
+    """The difference of two numbers, plus what is no difference; their errors add up."""
+    ends = (one.value - other.value, one.low - other.high, one.high - other.low)
+    return Interval(*(end + spare for end in ends), one.n, one.clusters)
+
+
 PAPER = {2: "", 6: "", 20: "", 60: "0.945 and 0.945", 100: ""}
 
 
@@ -247,18 +252,11 @@ def _claims(curves: Curves, places: Sequence[str]) -> list[Claim]:
     for n in curves.sizes:
         for kind in ("ridge", "mean difference"):
             told = curves.r2(best, kind, n)
-            less = Interval(
-                own.value - told.value,
-                own.low - told.high,
-                own.high - told.low,
-                told.n,
-                told.clusters,
-            )
             claims.append(
                 Claim(
                     f"names: the feature of no label beats {kind} on {n}",
                     f"r2 less that of {kind}, held out, {WHERE[best]}",
-                    less,
+                    less(own, told),
                     paper=PAPER.get(n, "") if kind == "ridge" else "",
                 )
             )

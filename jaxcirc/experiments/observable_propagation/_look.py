@@ -16,6 +16,9 @@ from ._rows import Rows, behind_first
 
 BATCH = 32
 
+WHERE = {"place": "name token", "mean": "mean over tokens"}
+"""The two ways to read a row, in words."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Look:

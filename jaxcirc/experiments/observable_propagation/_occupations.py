@@ -16,11 +16,9 @@ from .._claim import Claim
 from .._result import Row
 from ..feature_circuits import Section
 from ..observe import ranked
-from ._look import effects_of, explained
+from ._look import WHERE, effects_of, explained
 from ._pronouns import (
-    PLACES,
     TOP,
-    WORDS,
     exactly,
     fitted,
     gap_of,
@@ -53,14 +51,14 @@ def _one_feature(ready: Ready) -> tuple[list[Row], list[Claim]]:
             "section": "one feature",
             "feature": f"{layer}.{head} -> {ready.subject.name}",
             "output": ready.observables[name].name,
-            "read at": WORDS[where],
+            "read at": WHERE[where],
             **fitted(ready, name, where, vector, layer),
             "gap of the output": gap_of(
                 ready.look(name).outputs[ready.order.index(name)], ready.rows[name].labels
             ),
         }
         for name in ("subject", "occupation")
-        for where in PLACES
+        for where in WHERE
     ]
     text = "the pronoun's own feature predicts the biased output"
     paper = "0.882, and 0.947 of the pronoun"

@@ -112,12 +112,12 @@ def debias(ready: Ready, kept: Section) -> Section:
     tokens = jnp.asarray(kept.arrays["tokens"][: 2 * BATCH])
     mask = jnp.asarray(kept.arrays["mask"][: 2 * BATCH], bool)
     conditions = _conditions(ready)
+    changed = divergences(ready.model, tokens, mask, list(conditions.values()))
     rows: list[Row] = []
     seen = {}
     for step, (name, condition) in enumerate(conditions.items()):
         gap = outputs_under(ready.model, workers, ready.subject, condition)
         named = outputs_under(ready.model, names, ready.subject, condition)
-        changed = divergence(ready.model, tokens, mask, condition)
         seen[name] = gap
         rows.append(
             {
@@ -126,7 +126,7 @@ def debias(ready: Ready, kept: Section) -> Section:
                 "gap of occupations": gap_of(gap, workers.labels),
                 "gap of names": gap_of(named, names.labels),
                 "AUC of names": auc(named, names.labels),
-                "nats a token of its own text": changed,
+                "nats a token of its own text": changed[step],
             }
         )
         ready.tell("debias")(step + 1, len(conditions))
@@ -175,23 +175,27 @@ def outputs_under(model, rows: Rows, observable: Observable, condition: Conditio
     return np.concatenate(found)
 
 
-def divergence(model, tokens, mask, condition: Condition) -> float:
-    """Nats from the clean model to the edited one, a token of text on average."""
-    total, n = 0.0, 0
+def divergences(model, tokens, mask, conditions: Sequence[Condition]) -> list[float]:
+    """Nats from the clean model to each edited one, a token of text on average."""
+    totals = np.zeros(len(conditions))
     for i in range(0, len(tokens), 4):
         own = tokens[i : i + 4], mask[i : i + 4]
-        total += float(_divergence(model, *own, condition(own[1])))
-        n += int(own[1].sum())
-    return total / n
+        clean = _log_probabilities(model, *own, Sites())
+        totals += [float(_divergence(model, clean, *own, each(own[1]))) for each in conditions]
+    return (totals / int(mask.sum())).tolist()
 
 
 @jax.jit
-def _divergence(model, tokens, mask, edits: Sites) -> Array:
-    clean, _ = run(model, tokens, mask=mask)
-    edited, _ = run(model, tokens, edits, mask=mask)
-    assert clean is not None and edited is not None
-    p, q = jax.nn.log_softmax(clean), jax.nn.log_softmax(edited)
-    return ((jnp.exp(p) * (p - q)).sum(axis=-1) * mask).sum()
+def _log_probabilities(model, tokens, mask, edits: Sites) -> Array:
+    logits, _ = run(model, tokens, edits, mask=mask)
+    assert logits is not None
+    return jax.nn.log_softmax(logits)
+
+
+@jax.jit
+def _divergence(model, clean, tokens, mask, edits: Sites) -> Array:
+    edited = _log_probabilities(model, tokens, mask, edits)
+    return ((jnp.exp(clean) * (clean - edited)).sum(axis=-1) * mask).sum()
 
 
 def _debias_claims(seen: dict[str, np.ndarray], workers: Rows) -> list[Claim]:
