@@ -111,7 +111,8 @@ def _first_claim(ready: Ready, name: str, effects: np.ndarray, first: tuple[int,
 
 
 def shared_rows(ready: Ready, one: str, other: str) -> tuple[list[Row], list[Claim]]:
-    """Cosines of two observables at the logits and at heads, and coupling against slopes."""
+    """Cosines of two observables at the logits and at heads, coupling against slopes, and readings
+    about what coupling predicts: their spread by the theorem, and as seen."""
     model, asked = ready.model, ready.observables
     ends = [propagate(model, asked[name]) for name in (one, other)]
     plain = float(cosine(*(asked[name].direction(model) for name in (one, other))))
@@ -146,7 +147,7 @@ def shared_rows(ready: Ready, one: str, other: str) -> tuple[list[Row], list[Cla
                 "slope high": fit.slope.high,
                 "r2": fit.r2.value,
                 "sd told": _spread(a, b, seen.read("mean")[layer]),
-                "sd seen": float(np.std(y - fit.slope.value * x)),
+                "sd seen": float(np.sqrt(np.mean((y - float(told.coefficient) * x) ** 2))),
             }
         )
         if rank == 0:
