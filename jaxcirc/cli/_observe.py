@@ -37,13 +37,16 @@ class Observe:
     """Where the run's folder goes."""
 
     def __call__(self) -> None:
+        if self.task is not None and self.task not in tasks.TASKS:
+            raise ValueError(f"unknown task {self.task!r}: use {', '.join(tasks.TASKS)}")
+        for words in self.also:
+            if "/" not in words:
+                raise ValueError(f'{words!r} names one side: --also " her/ him"')
         model, tokenizer = models.load_model(self.model)
         asked = experiments.observable_of(tokenizer, self.positive, self.negative)
         others = [_parsed(tokenizer, words) for words in self.also]
         prompts = None
         if self.task is not None:
-            if self.task not in tasks.TASKS:
-                raise ValueError(f"unknown task {self.task!r}: use {', '.join(tasks.TASKS)}")
             prompts = tasks.TASKS[self.task](tokenizer, n=self.n)
         result = experiments.observe(model, tokenizer, asked, others, prompts=prompts, top=self.top)
         console.print(f"{asked.name} on {model.config.name}", style="bold", markup=False)
@@ -52,7 +55,5 @@ class Observe:
 
 
 def _parsed(tokenizer, words: str):
-    positive, slash, negative = words.partition("/")
-    if not slash:
-        raise ValueError(f'{words!r} names one side: --also " her/ him"')
+    positive, _, negative = words.partition("/")
     return experiments.observable_of(tokenizer, positive, negative or ())

@@ -45,7 +45,7 @@ def reproduce_observables(preset: str, model: str | None, out: Path, seed: int) 
     """
     subject = observable_propagation.subject_of(preset, model)
     loaded, tokenizer = models.load_model(subject.model)
-    folder = out / f"{FOLDER}-{preset}-{Path(subject.model).stem}"
+    folder = out / f"{FOLDER}-{preset}-{Path(loaded.config.name).name}"
     with bars() as tell:
         result = observable_propagation.study_observables(
             loaded, tokenizer, folder, sizes=subject.sizes, seed=seed, tell=tell

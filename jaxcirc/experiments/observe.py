@@ -44,10 +44,12 @@ def observe(
       direct effects stand beside the norms. `top`: heads looked at; `near`: tokens named of each.
 
     Returns `Result` with the sections "head", "feature", "coupling" and "path", and the array
-    "norms" [layer head].
+    "norms" [layer head]. Raises `ValueError` for a `top` or `near` of 0.
 
     >>> observe(model, tokenizer, Observable.of(tokenizer, " she", " he")).table[0]
     """
+    if top < 1 or near < 1:
+        raise ValueError("observe(model, tokenizer, observable, top=8, near=6): both from 1")
     with clock() as seconds:
         norms = np.asarray(feature_norms(model, observable), np.float64)
         effects = None if prompts is None else direct_effects(model, observable, prompts)
@@ -74,7 +76,7 @@ def observe(
         axes={name: ("layer", "head") for name in arrays},
         facts=_facts(model, observable, others, prompts),
         seconds=seconds,
-        notes=_notes(model, norms, effects),
+        notes=_notes(model, norms, effects, others),
     )
 
 
@@ -190,13 +192,15 @@ def _facts(model, observable: Observable, others, prompts) -> dict:
     return model_facts(model) | asked
 
 
-def _notes(model, norms, effects) -> list[str]:
+def _notes(model, norms, effects, others) -> list[str]:
     notes = ["norms rank heads without data: a head whose pattern never looks may still lead"]
     groups = model.axis_size("head") // model.axis_size("kv_head")
     if groups > 1:
         notes.append(
             f"{groups} heads share each value head, so their features are not independent evidence"
         )
+    if not others:
+        notes.append("couplings of heads of two layers are as if both read the same stream")
     if effects is not None:
         both = set(ranked(norms)[:8]) & set(ranked(np.abs(effects.mean(axis=0)))[:8])
         notes.append(f"top 8 by norm and by direct effect share {len(both)}")

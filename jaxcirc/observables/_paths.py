@@ -3,6 +3,7 @@
 May import `taps`.
 """
 
+import dataclasses
 import re
 from collections.abc import Sequence
 
@@ -28,11 +29,10 @@ def path_of(model, path: Sequence[Step] | Step) -> tuple[Node, ...]:
         _check(model, node)
     for earlier, later in zip(nodes, nodes[1:], strict=False):
         if not precedes(model, earlier, later):
-            right = sorted(nodes, key=lambda node: (node.layer, node.site != "z"))
-            named = ", ".join(f'"{node}"' for node in right)
+            named = ", ".join(f'"{node}"' for node in _ordered(model, nodes))
             raise ValueError(
-                f"a path from {earlier} to {later} goes backwards: what comes first writes first,"
-                f" propagate(model, observable, [{named}])"
+                f"a path from {earlier} to {later} goes backwards or sideways: a node reads what"
+                f" layers before it write, propagate(model, observable, [{named}])"
             )
     return nodes
 
@@ -43,6 +43,15 @@ def precedes(model, earlier: Node, later: Node) -> bool:
         return earlier.layer < later.layer
     serial = not model.blocks.parallel
     return serial and earlier.site == "z" and later.site == "mlp_out"
+
+
+def _ordered(model, nodes: Sequence[Node]) -> list[Node]:
+    """The nodes in the order in which they write; of those side by side the first."""
+    found: list[Node] = []
+    for node in sorted(nodes, key=lambda node: (node.layer, node.site != "z")):
+        if not found or precedes(model, found[-1], node):
+            found.append(dataclasses.replace(node, pos=None))
+    return found
 
 
 def _parsed(name: str) -> Node:
@@ -58,6 +67,8 @@ def _parsed(name: str) -> Node:
 def _check(model, node: Node) -> None:
     if node.site not in ("z", "mlp_out") or (node.site == "z") != (node.index is not None):
         raise ValueError(f"{node!r} is neither a head nor an MLP: {_CALL}")
+    if isinstance(node.pos, str):
+        raise ValueError(f'{node}: a path has columns by number, Node("z", 17, 14, pos=-1)')
     if node.site not in model.sites():
         raise ValueError(f'{model.config.name} has no MLPs: use heads, as in ["0.1", "1.2"]')
     if not 0 <= node.layer < model.n_layers:

@@ -9,7 +9,7 @@ from cases import close, tiny
 
 from jaxcirc import attribution, experiments, viz
 from jaxcirc.experiments.observable_propagation import _labels, _look, _rows, _theorem, subject_of
-from jaxcirc.observables import Observable
+from jaxcirc.observables import Observable, auc
 from jaxcirc.tasks import Prompts
 
 ASKED = Observable((3, 7), (1.0, -1.0))
@@ -62,6 +62,9 @@ def test_rows_know_where_the_name_stands():
     assert np.asarray(rows.tokens)[0, np.asarray(rows.mask)[0]][0] == 1  # the start token
     pairs = _rows.pairs_of(rows, 3)
     assert (np.asarray(pairs.clean) != np.asarray(pairs.corrupt)).any(axis=1).all()
+    some = rows.spread(4)
+    assert some.labels.tolist() == [True, False] * 2
+    assert some.templates.tolist() == [0, 0, 1, 1] and some.clusters.tolist() == [0, 0, 2, 2]
 
 
 @pytest.mark.slow
@@ -131,6 +134,15 @@ def test_no_labels_beat_few_where_the_feature_is_right():
     assert kinds == {_labels.OURS, "random", *_labels.LEARNED}
     (first, *_) = _labels._claims(curves, ("place",))
     assert first.verdict == "supported" and "ridge on 2" in first.text
+
+
+def test_an_area_is_resampled_on_both_sides():
+    rng = np.random.default_rng(2)
+    labels, clusters = np.tile([True, False], 30), np.repeat(np.arange(10), 6)
+    reading = rng.normal(size=60).round(1) + labels
+    found = _labels._auc_interval(reading, labels, clusters)
+    assert found.value == pytest.approx(auc(reading, labels)) and found.clusters == 10
+    assert found.low < found.value < found.high
 
 
 @pytest.mark.slow

@@ -181,6 +181,8 @@ def test_a_beam_keeps_the_strongest_and_norms_need_no_prompts():
 
 BAD = {
     "backwards": (lambda m: path_of(m, ["2.1", "1.0"]), r'goes backwards.*\["1.0", "2.1"\]'),
+    "sideways": (lambda m: path_of(m, ["0.1", "2.1", "2.3"]), r'sideways.*\["0.1", "2.1"\]'),
+    "no column": (lambda m: path_of(m, Node("z", 1, 0, pos="S2")), r"by number, Node\("),
     "no head": (lambda m: path_of(m, "1.9"), "has heads 0 to 3"),
     "no layer": (lambda m: path_of(m, "mlp 7"), "has layers 0 to 2"),
     "no node": (lambda m: path_of(m, "head 3"), "no node is called 'head 3': propagate"),

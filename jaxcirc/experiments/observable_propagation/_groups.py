@@ -11,13 +11,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from ...observables import Observable, auc, features
-from ...tasks import Interval
 from .._claim import Claim
 from .._result import Row
 from ..feature_circuits import Section
 from . import _words
-from ._labels import OURS, WHERE, Choice, Curves, choices, low_data
-from ._look import Look, look
+from ._labels import OURS, Choice, Curves, choices, less, low_data
+from ._look import WHERE, Look, look
 from ._pronouns import gap_of
 from ._rows import Rows, code_rows, filled
 from ._subject import Ready
@@ -51,7 +50,8 @@ def _group(
 ) -> Section:
     seen = look(ready.model, rows, [asked], ready.tell(name))
     vectors = np.asarray(features(ready.model, asked), np.float64)
-    heads = choices(seen, rows, 0, vectors, ready.seed)
+    heads = choices(seen, rows, 0, vectors, ready.seed, places)
+    fair = [choice for choice in heads if "no data" in choice.how or "one pair" in choice.how]
     found: list[Row] = [
         {
             "section": "group",
@@ -63,8 +63,8 @@ def _group(
         }
     ]
     found += _head_rows(name, seen, rows, vectors, heads, places)
-    curves = low_data(ready, name, seen, rows, 0, vectors, heads[:2], places)
-    claims = [c for choice in heads[:2] for c in _claims(name, curves, choice, places, paper)]
+    curves = low_data(ready, name, seen, rows, 0, vectors, fair, places)
+    claims = [c for choice in fair for c in _claims(name, curves, choice, places, paper)]
     return Section(found + curves.rows, {}, claims)
 
 
@@ -114,8 +114,8 @@ def _claims(
     sizes = [n for n in curves.sizes if n <= 20]
     if sizes:
         told = curves.auc(best, "ridge on labels", max(sizes), head)
-        low, high = own.low - told.high + SPARE, own.high - told.low + SPARE
-        found = Interval(own.value - told.value + SPARE, low, high, own.n, own.clusters)
         text = f"{what} is as good as ridge on {max(sizes)} labels"
-        claims.append(Claim(text, f"AUC less ridge's, plus {SPARE}", found, paper=paper))
+        claims.append(
+            Claim(text, f"AUC less ridge's, plus {SPARE}", less(own, told, SPARE), paper=paper)
+        )
     return claims

@@ -16,13 +16,12 @@ from .._claim import Claim
 from .._result import Row
 from ..feature_circuits import Section
 from ..observe import ranked
-from ._look import Look, effects_of, explained, readings
+from ._look import WHERE, Look, effects_of, explained, readings
 from ._rows import Rows
 from ._subject import Ready
 
 LEARNED = ("ridge", "ridge on labels", "logistic", "mean difference")
 OURS = "observable propagation"
-WHERE = {"place": "name token", "mean": "mean over tokens"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,15 +40,19 @@ class Choice:
 
 
 def choices(
-    look: Look, rows: Rows, observable: int, features: np.ndarray, seed: int
+    look: Look,
+    rows: Rows,
+    observable: int,
+    features: np.ndarray,
+    seed: int,
+    places: Sequence[str] = tuple(WHERE),
 ) -> list[Choice]:
-    """The head of the longest feature; by one pair's direct effect; the best of all in hindsight; a
-    random one. A head that several rules choose comes once."""
+    """The head of the longest feature; by one pair's direct effect; the best of all in hindsight,
+    read at the better of `places`; a random one. A head that several rules choose comes once."""
     mean = effects_of(look, rows, observable).mean(axis=0)
     one = effects_of(_only(look, rows), _first(rows), observable)[0]
-    r2 = np.maximum(
-        *(explained(readings(look, features, w), look.outputs[observable]) for w in WHERE)
-    )
+    y = look.outputs[observable]
+    r2 = np.max([explained(readings(look, features, where), y) for where in places], axis=0)
     rng = np.random.default_rng(seed)
     random = tuple(int(rng.integers(n)) for n in mean.shape)
     heads = {
@@ -161,11 +164,17 @@ def _own_scores(reading: np.ndarray, y, rows: Rows, test) -> tuple[Interval, Int
 
 
 def _auc_interval(reading: np.ndarray, labels: np.ndarray, clusters: np.ndarray) -> Interval:
-    """AUC as the mean over positive rows of the share of negative rows below them."""
-    below = reading[labels][:, None] > reading[~labels][None]
-    equal = reading[labels][:, None] == reading[~labels][None]
-    each = (below + 0.5 * equal).mean(axis=1)
-    return interval(each, clusters[labels])
+    """AUC, clusters resampled with their rows of both kinds: the share of negative rows below a
+    positive one, cluster by cluster of the negative rows."""
+    high, low = reading[labels][:, None], reading[~labels][None]
+    below = (high > low) + 0.5 * (high == low)
+    own = clusters[~labels][:, None] == np.unique(clusters[~labels])
+    shares = below @ (own / own.sum(axis=0))
+    return interval_of(
+        lambda share, size: float(share @ size),
+        [shares, own],
+        [clusters[labels], clusters[~labels]],
+    )
 
 
 def _learned(x, y, rows: Rows, train, test, sizes, ready: Ready, key) -> dict:
@@ -226,6 +235,12 @@ def labels(ready: Ready) -> Section:
     return Section(curves.rows, {}, _claims(curves, places))
 
 
+def less(one: Interval, other: Interval, spare: float = 0.0) -> Interval:
+    """The difference of two numbers, plus what is no difference; their errors add up."""
+    ends = (one.value - other.value, one.low - other.high, one.high - other.low)
+    return Interval(*(end + spare for end in ends), one.n, one.clusters)
+
+
 PAPER = {2: "", 6: "", 20: "", 60: "0.945 and 0.945", 100: ""}
 
 
@@ -237,18 +252,11 @@ def _claims(curves: Curves, places: Sequence[str]) -> list[Claim]:
     for n in curves.sizes:
         for kind in ("ridge", "mean difference"):
             told = curves.r2(best, kind, n)
-            less = Interval(
-                own.value - told.value,
-                own.low - told.high,
-                own.high - told.low,
-                told.n,
-                told.clusters,
-            )
             claims.append(
                 Claim(
                     f"names: the feature of no label beats {kind} on {n}",
                     f"r2 less that of {kind}, held out, {WHERE[best]}",
-                    less,
+                    less(own, told),
                     paper=PAPER.get(n, "") if kind == "ridge" else "",
                 )
             )

@@ -12,9 +12,12 @@ from jaxtyping import Array, Float
 
 from ...observables import Observable, through_gain
 from ...taps import Read, Sites, run
-from ._rows import Rows
+from ._rows import Rows, behind_first
 
 BATCH = 32
+
+WHERE = {"place": "name token", "mean": "mean over tokens"}
+"""The two ways to read a row, in words."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,7 +83,7 @@ def _look(model, tokens, mask, place, *, observables: tuple[Observable, ...]):
     x = x if norm is None else x / norm.scale(x)
     at = tokens.shape[1] - 1 - jnp.argmax(place[:, ::-1], axis=1)
     spot = jnp.take_along_axis(x, at[None, :, None, None], axis=2)[:, :, 0]
-    counted = (mask & (jnp.cumsum(mask, axis=1) > 1)).astype(x.dtype)
+    counted = behind_first(mask).astype(x.dtype)
     mean = jnp.einsum("lbpd,bp->lbd", x, counted) / counted.sum(axis=1)[:, None]
     outputs = jnp.stack([each(logits) for each in observables])
     final = seen.final_resid[:, -1]

@@ -5,20 +5,20 @@ doctor, engineer; the cosine with the pronoun's features grows along the path, a
 predicts both outputs.
 """
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from ...observables import Feature, Segment, cosine, propagate, search_paths, segment_of
 from ...taps import Node
-from ...tasks import Prompts
+from ...tasks import Prompts, interval_of
 from .._claim import Claim
 from .._result import Row
 from ..feature_circuits import Section
 from ..observe import ranked
-from ._look import effects_of, explained
+from ._look import WHERE, effects_of, explained
 from ._pronouns import (
-    PLACES,
     TOP,
-    WORDS,
     exactly,
     fitted,
     gap_of,
@@ -51,14 +51,14 @@ def _one_feature(ready: Ready) -> tuple[list[Row], list[Claim]]:
             "section": "one feature",
             "feature": f"{layer}.{head} -> {ready.subject.name}",
             "output": ready.observables[name].name,
-            "read at": WORDS[where],
+            "read at": WHERE[where],
             **fitted(ready, name, where, vector, layer),
             "gap of the output": gap_of(
                 ready.look(name).outputs[ready.order.index(name)], ready.rows[name].labels
             ),
         }
         for name in ("subject", "occupation")
-        for where in PLACES
+        for where in WHERE
     ]
     text = "the pronoun's own feature predicts the biased output"
     paper = "0.882, and 0.947 of the pronoun"
@@ -70,15 +70,11 @@ def _shared_heads(ready: Ready) -> list[Claim]:
     layer, head = ready.top("subject")
     pair = [ready.features[name][layer, head] for name in ("subject", "occupation")]
     ends = [propagate(ready.model, ready.observables[n]) for n in ("subject", "occupation")]
-    effects = {
-        name: ranked(
-            np.abs(
-                effects_of(ready.look(name), ready.rows[name], ready.order.index(name)).mean(axis=0)
-            )
-        )[:TOP]
+    effects = [
+        effects_of(ready.look(name), ready.rows[name], ready.order.index(name))
         for name in ("subject", "occupation")
-    }
-    common = len(set(effects["subject"]) & set(effects["occupation"]))
+    ]
+    common = interval_of(_common, effects, [np.arange(len(each)) for each in effects])
     return [
         Claim(
             f"occupations: bias and pronoun are nearly one feature at {layer}.{head}",
@@ -91,12 +87,18 @@ def _shared_heads(ready: Ready) -> list[Claim]:
         Claim(
             "occupations: bias and pronoun run through the same heads",
             f"of the first {TOP} heads by direct effect, how many are common",
-            exactly(common),
+            common,
             baseline=TOP * TOP / ready.norms("subject").size,
             floor=TOP / 2,
             paper="the same heads",
         ),
     ]
+
+
+def _common(*means: np.ndarray) -> int:
+    """How many of the first heads by direct effect two observables share."""
+    one, other = (set(ranked(np.abs(mean))[:TOP]) for mean in means)
+    return len(one & other)
 
 
 def path_rows(ready: Ready) -> tuple[list[Row], list[str]]:
@@ -108,6 +110,7 @@ def path_rows(ready: Ready) -> tuple[list[Row], list[str]]:
     ready.tell("paths")(1, 1)
     longer = [branch for branch in found if len(branch.path) > 1][: 2 * sizes.width]
     notes: list[str] = []
+    ends = {name: _ends(ready, name) for name in ("subject", "occupation")}
     rows: list[Row] = [
         {
             "section": "path",
@@ -115,18 +118,22 @@ def path_rows(ready: Ready) -> tuple[list[Row], list[str]]:
             "direct effect": branch.effect.value,
             "direct effect low": branch.effect.low,
             "direct effect high": branch.effect.high,
-            **_along(ready, branch.path, notes),
+            **_along(ready, branch.path, ends, notes),
         }
         for branch in longer
     ]
     return rows, list(dict.fromkeys(notes))
 
 
-def _along(ready: Ready, path: tuple[Node, ...], notes: list[str]) -> dict:
+Ends = tuple[Segment, Segment] | None
+"""What MLPs read from a man's prompt to a woman's: at the name, and at the end."""
+
+
+def _along(ready: Ready, path: tuple[Node, ...], ends: dict[str, Ends], notes: list[str]) -> dict:
     """Cosines of both features from the last node to the first."""
     cosines, found = [], {}
     for i in reversed(range(len(path))):
-        found = {name: _feature(ready, name, path[i:], notes) for name in ("subject", "occupation")}
+        found = {name: _feature(ready, name, path[i:], ends[name], notes) for name in ends}
         cosines.append(float(cosine(found["subject"], found["occupation"])))
     said = {"cosines with the bias, from the end": " ".join(f"{c:.2f}" for c in cosines)}
     if path[0].site != "z":
@@ -137,13 +144,13 @@ def _along(ready: Ready, path: tuple[Node, ...], notes: list[str]) -> dict:
     return said | {"r2 with the output, name token": float(explained(x, y))}
 
 
-def _feature(ready: Ready, name: str, path: tuple[Node, ...], notes: list[str]) -> Feature:
+def _feature(ready: Ready, name: str, path: tuple[Node, ...], ends: Ends, notes) -> Feature:
     """A path's feature; where the observable has no zero at an MLP, midway between the two."""
     asked = ready.observables[name]
     mlps = [node for node in path if node.site == "mlp_out"]
-    if not mlps:
+    if not mlps or ends is None:
         return propagate(ready.model, asked, path)
-    segment = _between(ready, name, at_name=path[0].site == "mlp_out")
+    segment = _segment(path, *ends)
     try:
         return propagate(ready.model, asked, path, mlp_point=segment)
     except ValueError:
@@ -154,11 +161,18 @@ def _feature(ready: Ready, name: str, path: tuple[Node, ...], notes: list[str]) 
         return propagate(ready.model, asked, path, mlp_point=middle)
 
 
-def _between(ready: Ready, name: str, at_name: bool) -> Segment:
-    """What MLPs read from a man's prompt to a woman's: at the name, or behind a head, at the
-    end."""
+def _segment(path: tuple[Node, ...], at_name: Segment, at_end: Segment) -> Segment:
+    """The name's for MLPs that a head of the path reads, the end's for those behind all heads."""
+    last = max((node.layer for node in path if node.site == "z"), default=-1)
+    early = (jnp.arange(len(at_name.low)) < last)[:, None]
+    return jax.tree.map(lambda a, b: jnp.where(early, a, b), at_name, at_end)
+
+
+def _ends(ready: Ready, name: str) -> Ends:
+    if "mlp_normed" not in ready.model.sites():
+        return None
     pairs: Prompts = pairs_of(ready.rows[name], 1)
     kept = np.asarray(pairs.mask[0])
-    place = np.flatnonzero(np.asarray(pairs.spans["name"][0])[kept])[-1]
-    ends = pairs.clean[0][kept], pairs.corrupt[0][kept]
-    return segment_of(ready.model, *ends, pos=int(place) if at_name else -1)
+    place = int(np.flatnonzero(np.asarray(pairs.spans["name"][0])[kept])[-1])
+    texts = pairs.clean[0][kept], pairs.corrupt[0][kept]
+    return segment_of(ready.model, *texts, pos=place), segment_of(ready.model, *texts, pos=-1)

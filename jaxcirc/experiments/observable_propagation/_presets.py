@@ -45,7 +45,9 @@ PRESETS: dict[str, Subject] = {
     "default": Subject("smollm2-135m"),
     "smoke": Subject("smollm2-135m", QUICK),
     "gemma": Subject("gemma3-270m"),
-    "paper": Subject("gpt-neo-1.3b", Sizes(names=56, templates=3, windows=275, texts=256)),
+    "paper": Subject(
+        "EleutherAI/gpt-neo-1.3B", Sizes(names=56, templates=3, windows=275, texts=256)
+    ),
 }
 
 

@@ -14,12 +14,10 @@ from .._claim import Claim
 from .._result import Row
 from ..feature_circuits import Section
 from ..observe import ranked
-from ._look import effects_of, explained, readings, within
+from ._look import WHERE, effects_of, explained, readings, within
 from ._subject import Ready
 
 TOP = 8
-PLACES = ("place", "mean")
-WORDS = {"place": "name token", "mean": "mean over tokens"}
 
 
 def exactly(value: float) -> Interval:
@@ -59,7 +57,7 @@ def head_rows(ready: Ready, name: str) -> tuple[list[Row], Claim]:
         where: explained(
             readings(seen, ready.features[name], where), seen.outputs[ready.order.index(name)]
         )
-        for where in PLACES
+        for where in WHERE
     }
     rows: list[Row] = []
     for layer, head in list(dict.fromkeys(by_norm[:TOP] + by_effect[:3])):
@@ -72,7 +70,7 @@ def head_rows(ready: Ready, name: str) -> tuple[list[Row], Claim]:
                 "rank by norm": by_norm.index((layer, head)) + 1,
                 "direct effect": float(mean[layer, head]),
                 "rank by effect": by_effect.index((layer, head)) + 1,
-                **{f"r2, {WORDS[where]}": float(r2[where][layer, head]) for where in PLACES},
+                **{f"r2, {WHERE[where]}": float(r2[where][layer, head]) for where in WHERE},
             }
         )
     both = len(set(by_norm[:TOP]) & set(by_effect[:TOP]))
@@ -113,7 +111,8 @@ def _first_claim(ready: Ready, name: str, effects: np.ndarray, first: tuple[int,
 
 
 def shared_rows(ready: Ready, one: str, other: str) -> tuple[list[Row], list[Claim]]:
-    """Cosines of two observables at the logits and at heads, and coupling against slopes."""
+    """Cosines of two observables at the logits and at heads, coupling against slopes, and readings
+    about what coupling predicts: their spread by the theorem, and as seen."""
     model, asked = ready.model, ready.observables
     ends = [propagate(model, asked[name]) for name in (one, other)]
     plain = float(cosine(*(asked[name].direction(model) for name in (one, other))))
@@ -148,7 +147,7 @@ def shared_rows(ready: Ready, one: str, other: str) -> tuple[list[Row], list[Cla
                 "slope high": fit.slope.high,
                 "r2": fit.r2.value,
                 "sd told": _spread(a, b, seen.read("mean")[layer]),
-                "sd seen": float(np.std(y - fit.slope.value * x)),
+                "sd seen": float(np.sqrt(np.mean((y - float(told.coefficient) * x) ** 2))),
             }
         )
         if rank == 0:
@@ -199,14 +198,14 @@ def output_rows(ready: Ready, names: Sequence[str]) -> list[Row]:
         seen = ready.look(name)
         y = seen.outputs[ready.order.index(name)]
         layer, head = ready.top(name)
-        for where in PLACES:
+        for where in WHERE:
             r2 = explained(readings(seen, ready.features[name], where), y)
             best = np.unravel_index(r2.argmax(), r2.shape)
             rows.append(
                 {
                     "section": "output",
                     "observable": ready.observables[name].name,
-                    "read at": WORDS[where],
+                    "read at": WHERE[where],
                     "head": f"{layer}.{head}",
                     **fitted(ready, name, where, ready.features[name][layer, head], layer),
                     "random direction": _random_r2(seen.read(where)[layer], y, ready.seed),
@@ -241,7 +240,7 @@ def output_claim(ready: Ready, name: str, vector: np.ndarray, layer: int, text: 
     seen, own = ready.look(name), ready.rows[name]
     y = within(seen.outputs[ready.order.index(name)], own.templates)
     fits, chances = [], []
-    for where in PLACES:
+    for where in WHERE:
         x = seen.read(where)[layer]
         fits.append(regress(within(x @ vector, own.templates), y, own.clusters).r2)
         chances.append(_random_r2(within(x.T, own.templates).T, y, ready.seed))

@@ -37,6 +37,18 @@ class Rows:
         parts = (getattr(self, field.name)[rows] for field in dataclasses.fields(self))
         return Rows(*parts)
 
+    def spread(self, n: int) -> "Rows":
+        """At most n of the rows of `filled`: whole pairs, evenly over templates and words."""
+        n_pairs = len(self) // 2
+        pairs = np.linspace(0, n_pairs - 1, max(1, min(n // 2, n_pairs))).astype(int)
+        return self.take(np.stack([2 * pairs, 2 * pairs + 1], axis=1).ravel())
+
+
+def behind_first(mask) -> Bool[Array, "row pos"]:
+    """All tokens but each row's first, where the stream is an outlier in most models."""
+    mask = jnp.asarray(mask, bool)
+    return mask & (jnp.cumsum(mask, axis=1) > 1)
+
 
 def filled(tokenizer, templates: Sequence[str], kinds: tuple[Sequence[str], Sequence[str]]) -> Rows:
     """Every template with every word of both kinds in place of {name}; the i-th words of both kinds
@@ -108,7 +120,8 @@ def pairs_of(rows: Rows, n: int) -> Prompts:
 
 
 def code_rows(tokenizer, n: int, window: int, seed: int) -> Rows:
-    """Windows of C from the headers of this Python and of numpy, and of its standard library.
+    """Windows of C from the headers of this Python and of numpy, and of its standard library; the
+    first half of the windows and the second share no file.
 
     Raises `ValueError` where there are no headers.
     """
@@ -117,7 +130,7 @@ def code_rows(tokenizer, n: int, window: int, seed: int) -> Rows:
     found = []
     for label, files in ((True, _headers()), (False, _modules())):
         for i in range(n):
-            ids = _window(tokenizer, files, window, rng)
+            ids = _window(tokenizer, files[int(i >= n // 2) :: 2], window, rng)
             place = list(range(len(prefix), len(prefix) + window))
             found.append((prefix + ids, place, label, i, 0))
     return _collated(tokenizer, found)

@@ -90,6 +90,8 @@ def _notes(claims) -> list[str]:
     notes = [
         "The paper's figures are of GPT-Neo-1.3B, from its notebooks.",
         "Choosing a head by labels is supervision: heads are chosen in several ways, side by side.",
+        "Few labels: a learned direction's range holds 95 % of its resamplings, ours is an interval"
+        " over held-out words.",
     ]
     if failed:
         notes.append(f"Not supported on this model: {'; '.join(failed)}.")

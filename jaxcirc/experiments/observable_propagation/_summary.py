@@ -12,7 +12,7 @@ from .._result import Row
 
 def summary(rows: Sequence[Row]) -> list[Row]:
     """One row a measure, from the rows of all sections; what was left out stays out."""
-    found = [*_shared(rows), *_heads(rows), *_outputs(rows), *_groups(rows)]
+    found = [*_shared(rows), *_heads(rows), *_outputs(rows), *_labels(rows), *_groups(rows)]
     return [
         {"section": "beside", "measure": name, "paper (GPT-Neo-1.3B)": paper, "here": here}
         for name, paper, here in found
@@ -31,12 +31,21 @@ def _shared(rows: Sequence[Row]) -> list[tuple[str, str, str]]:
     named = f"{plain[0]['cosine']:.2f}" if plain else ""
     if not heads:
         return [("cosine of subject and object, at the logits", "0.57", named)]
-    top = heads[0]
+    top, far = heads[0], min(heads, key=lambda row: row["cosine"])
     slope = f"{top['coupling']:.3f} / {top['slope']:.3f}, {top['r2']:.3f}"
+    least = f"{far['r2']:.3f} at {far['cosine']:.3f} ({far['where']})"
+    bias = _of(rows, section="shared", observables="she - he | biased occupations")
+    biased = [f"{row['cosine']:.3f} ({row['where']})" for row in bias if "slope" in row]
     return [
         ("cosine of subject and object, at the logits", "0.57", named),
         ("the same at the top head", "0.988 (17.14)", f"{top['cosine']:.3f} ({top['where']})"),
         ("coupling / slope, r2", "0.671 / 0.678, 0.998", slope),
+        ("r2 of the slope where the cosine is least", "0.927 at 0.935 (13.11)", least),
+        (
+            "cosine of pronoun and bias at the top head",
+            "0.966 (on the path to 6.6)",
+            next(iter(biased), ""),
+        ),
     ]
 
 
@@ -64,6 +73,20 @@ def _outputs(rows: Sequence[Row]) -> list[tuple[str, str, str]]:
             here = f"{best['r2']:.3f}, {inner:.3f} within templates ({where})"
         found.append((f"r2 of the pronoun feature with {name}", paper, here))
     return found
+
+
+def _labels(rows: Sequence[Row]) -> list[tuple[str, str, str]]:
+    """No labels against the most of them up to 60, at the first head and the better place."""
+    own = _of(rows, section="low data", set="names")
+    own = [row for row in own if row["head"] == own[0]["head"]]
+    ours = max(_of(own, kind="observable propagation"), key=lambda row: row["r2"], default=None)
+    if ours is None:
+        return []
+    beside = [r for r in _of(own, **{"read at": ours["read at"]}) if r["labels"] <= 60]
+    told = [_of(beside, kind=kind)[-1] for kind in ("ridge", "mean difference")]
+    here = "; ".join(f"{row['r2']:.3f}" for row in (ours, *told))
+    name = f"r2 with no labels; ridge, mean difference on {told[0]['labels']}"
+    return [(name, "0.945; 0.945, 0.899", f"{here} ({ours['head']}, {ours['read at']})")]
 
 
 def _groups(rows: Sequence[Row]) -> list[tuple[str, str, str]]:

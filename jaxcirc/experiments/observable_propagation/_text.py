@@ -5,12 +5,14 @@ May import `observables` and `taps`.
 """
 
 import dataclasses
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Int
 
+from ..._types import Mask
 from ...observables import (
     Feature,
     Observable,
@@ -29,15 +31,18 @@ from .._result import Row
 from ..feature_circuits import Section
 from . import _words
 from ._pronouns import gap_of
-from ._rows import Rows, filled, plain
+from ._rows import Rows, behind_first, filled, plain
 from ._subject import Ready
 
 BATCH = 8
 
+Condition = Callable[[Mask], Sites]
+"""Edits for rows with a mask."""
+
 
 def texts(ready: Ready) -> tuple[Int[Array, "row pos"], Bool[Array, "row pos"]]:
     """Prompts of names, continued by the model."""
-    rows = ready.rows["subject"].take(np.arange(min(ready.sizes.texts, len(ready.rows["subject"]))))
+    rows = ready.rows["subject"].spread(ready.sizes.texts)
     key = jax.random.key(ready.seed)
     more = generate(ready.model, rows.tokens, n=ready.sizes.length, key=key, mask=rows.mask)
     mask = jnp.concatenate([rows.mask, jnp.ones(more.shape, bool)], axis=1)
@@ -58,7 +63,7 @@ def corpus(ready: Ready) -> Section:
         np.concatenate([np.asarray(getattr(p, n)) for p in parts], axis=1)
         for n in ("outputs", "features")
     )
-    kept = np.asarray(mask) & (np.cumsum(mask, axis=1) > 1)
+    kept = np.asarray(behind_first(mask))
     clusters = np.broadcast_to(np.arange(len(tokens))[:, None], kept.shape)[kept]
     rows: list[Row] = []
     x = values[0][kept]
@@ -100,19 +105,19 @@ def _corpus_row(of: str, fit, told: float | None) -> Row:
 
 
 def debias(ready: Ready, kept: Section) -> Section:
-    """The feature's direction taken out of the stream: the gap between occupations, and what else
-    changes."""
+    """The feature's direction taken out of the stream behind first tokens: the gap between
+    occupations, and what else changes."""
     workers = filled(ready.tokenizer, _words.WORKERS[: ready.sizes.templates], _words.JOBS)
-    names = ready.rows["subject"].take(np.arange(min(60, len(ready.rows["subject"]))))
+    names = ready.rows["subject"].spread(60)
     tokens = jnp.asarray(kept.arrays["tokens"][: 2 * BATCH])
     mask = jnp.asarray(kept.arrays["mask"][: 2 * BATCH], bool)
     conditions = _conditions(ready)
+    changed = divergences(ready.model, tokens, mask, list(conditions.values()))
     rows: list[Row] = []
     seen = {}
-    for step, (name, edits) in enumerate(conditions.items()):
-        gap = outputs_under(ready.model, workers, ready.subject, edits)
-        named = outputs_under(ready.model, names, ready.subject, edits)
-        changed = divergence(ready.model, tokens, mask, edits)
+    for step, (name, condition) in enumerate(conditions.items()):
+        gap = outputs_under(ready.model, workers, ready.subject, condition)
+        named = outputs_under(ready.model, names, ready.subject, condition)
         seen[name] = gap
         rows.append(
             {
@@ -121,30 +126,31 @@ def debias(ready: Ready, kept: Section) -> Section:
                 "gap of occupations": gap_of(gap, workers.labels),
                 "gap of names": gap_of(named, names.labels),
                 "AUC of names": auc(named, names.labels),
-                "nats of other text": changed,
+                "nats a token of its own text": changed[step],
             }
         )
         ready.tell("debias")(step + 1, len(conditions))
-    return Section(rows, {}, _debias_claims(seen, workers, rows))
+    return Section(rows, {}, _debias_claims(seen, workers))
 
 
-def _conditions(ready: Ready) -> dict[str, Sites]:
-    """Nothing, our feature at its layer and from it on, the difference of means, random ones."""
+def _conditions(ready: Ready) -> dict[str, Condition]:
+    """Nothing, our feature at its layer and from it on, the difference of means, a random one."""
     layer, head = ready.top("subject")
     feature = propagate(ready.model, ready.subject, f"{layer}.{head}")
     onward = list(range(layer, ready.model.n_layers))
     seen, labels = ready.look("subject"), ready.rows["subject"].labels
     x = seen.read("place")[layer]
     means = _turned(feature, x[labels].mean(axis=0) - x[~labels].mean(axis=0))
-    rng = np.random.default_rng(ready.seed)
-    random = _turned(feature, rng.normal(size=x.shape[1]))
-    model = ready.model
+
+    def without(direction: Feature, layers: Sequence[int]) -> Condition:
+        return lambda mask: ablate(ready.model, direction, layers=layers, where=behind_first(mask))
+
     return {
-        "nothing": Sites(),
-        f"the feature at layer {layer}": ablate(model, feature),
-        f"the feature from layer {layer} on": ablate(model, feature, layers=onward),
-        f"difference of means from layer {layer} on": ablate(model, means, layers=onward),
-        f"a random direction from layer {layer} on": ablate(model, random, layers=onward),
+        "nothing": lambda mask: Sites(),
+        f"the feature at layer {layer}": without(feature, [layer]),
+        f"the feature from layer {layer} on": without(feature, onward),
+        f"difference of means from layer {layer} on": without(means, onward),
+        f"a random direction from layer {layer} on": without(_random(ready, feature), onward),
     }
 
 
@@ -152,60 +158,73 @@ def _turned(feature: Feature, vector: np.ndarray) -> Feature:
     return dataclasses.replace(feature, vector=jnp.asarray(vector, feature.vector.dtype))
 
 
-def outputs_under(model, rows: Rows, observable: Observable, edits: Sites) -> np.ndarray:
+def _random(ready: Ready, feature: Feature) -> Feature:
+    rng = np.random.default_rng(ready.seed)
+    return _turned(feature, rng.normal(size=feature.vector.shape))
+
+
+def outputs_under(model, rows: Rows, observable: Observable, condition: Condition) -> np.ndarray:
     """An observable behind every row, edited."""
     found = []
     size = min(32, len(rows))
     for start in range(0, len(rows), size):
         own = rows.take(np.arange(start, start + size) % len(rows))
+        edits = condition(own.mask)
         logits, _ = run(model, own.tokens, edits, mask=own.mask, logits_at=-1)
         found.append(np.asarray(observable(logits))[: len(rows) - start])
     return np.concatenate(found)
 
 
-def divergence(model, tokens, mask, edits: Sites) -> float:
-    """Nats from the clean model to the edited one, a token of text on average."""
-    total, n = 0.0, 0
+def divergences(model, tokens, mask, conditions: Sequence[Condition]) -> list[float]:
+    """Nats from the clean model to each edited one, a token of text on average."""
+    totals = np.zeros(len(conditions))
     for i in range(0, len(tokens), 4):
         own = tokens[i : i + 4], mask[i : i + 4]
-        total += float(_divergence(model, *own, edits))
-        n += int(own[1].sum())
-    return total / n
+        clean = _log_probabilities(model, *own, Sites())
+        totals += [float(_divergence(model, clean, *own, each(own[1]))) for each in conditions]
+    return (totals / int(mask.sum())).tolist()
 
 
 @jax.jit
-def _divergence(model, tokens, mask, edits: Sites) -> Array:
-    clean, _ = run(model, tokens, mask=mask)
-    edited, _ = run(model, tokens, edits, mask=mask)
-    assert clean is not None and edited is not None
-    p, q = jax.nn.log_softmax(clean), jax.nn.log_softmax(edited)
-    return ((jnp.exp(p) * (p - q)).sum(axis=-1) * mask).sum()
+def _log_probabilities(model, tokens, mask, edits: Sites) -> Array:
+    logits, _ = run(model, tokens, edits, mask=mask)
+    assert logits is not None
+    return jax.nn.log_softmax(logits)
 
 
-def _debias_claims(seen: dict[str, np.ndarray], workers: Rows, rows: list[Row]) -> list[Claim]:
-    first, clusters, labels = seen["nothing"], workers.clusters, workers.labels
+@jax.jit
+def _divergence(model, clean, tokens, mask, edits: Sites) -> Array:
+    edited = _log_probabilities(model, tokens, mask, edits)
+    return ((jnp.exp(clean) * (clean - edited)).sum(axis=-1) * mask).sum()
+
+
+def _debias_claims(seen: dict[str, np.ndarray], workers: Rows) -> list[Claim]:
+    first, *ours, _, chance = seen
+    clusters, labels = workers.clusters, workers.labels
     order = [np.argsort(clusters[labels == side], kind="stable") for side in (True, False)]
 
     def by_pair(outputs: np.ndarray) -> np.ndarray:
         sides = [outputs[labels == s][o] for s, o in zip((True, False), order, strict=True)]
         return sides[0] - sides[1]
 
-    claims = []
     own = clusters[labels][order[0]]
-    for name, outputs in list(seen.items())[1:3]:
-        found = interval_of(
-            lambda clean, now: 1 - now / clean, [by_pair(first), by_pair(outputs)], [own, own]
+
+    def share(name: str) -> Interval:
+        gaps = [by_pair(seen[first]), by_pair(seen[name])]
+        return interval_of(lambda clean, now: 1 - now / clean, gaps, [own, own])
+
+    by_chance = max(0.0, share(chance).value)
+    return [
+        Claim(
+            f"debias: without {name} occupations lose half of their pronoun's gap",
+            "share of the gap that goes; baseline: a random direction",
+            share(name),
+            baseline=by_chance,
+            floor=0.5 - by_chance,
+            paper="early trials of the notebooks: -3.6 and +2.8 logits",
         )
-        claims.append(
-            Claim(
-                f"debias: without {name} occupations lose half of their pronoun's gap",
-                "share of the gap that goes",
-                found,
-                floor=0.5,
-                paper="early trials of the notebooks: -3.6 and +2.8 logits",
-            )
-        )
-    return claims
+        for name in ours
+    ]
 
 
 AMOUNTS = (-4, -2, 0, 2, 4)
@@ -213,48 +232,56 @@ AMOUNTS = (-4, -2, 0, 2, 4)
 
 
 def steering(ready: Ready) -> Section:
-    """Continuations of open prompts, steered along the feature."""
+    """Continuations of open prompts, steered along the feature and along a random direction."""
     layer, head = ready.top("subject")
     feature = propagate(ready.model, ready.subject, f"{layer}.{head}")
     unit = _unit_step(ready, feature)
-    open_rows = plain(ready.tokenizer, _words.OPEN)
-    repeat = np.tile(np.arange(len(open_rows)), max(2, ready.sizes.draws // 2))
-    own = open_rows.take(repeat)
-    ids = [_ids(ready.tokenizer, words) for words in ((" she", " her"), (" he", " his", " him"))]
+    repeat = np.tile(np.arange(len(_words.OPEN)), max(2, ready.sizes.draws // 2))
+    own = plain(ready.tokenizer, _words.OPEN).take(repeat)
+    random = _random(ready, feature)
+    steps = [("the feature", feature, amount) for amount in AMOUNTS]
+    steps += [("a random direction", random, amount) for amount in (AMOUNTS[0], AMOUNTS[-1])]
     rows: list[Row] = []
     each = {}
-    for step, amount in enumerate(AMOUNTS):
-        edits = steer(ready.model, feature, amount * unit)
-        more = generate(
-            ready.model, own.tokens, edits, 12, jax.random.key(ready.seed), mask=own.mask
-        )
-        counts = [np.isin(np.asarray(more), list(kind)).sum(axis=1) for kind in ids]
-        each[amount] = np.sign(counts[0] - counts[1]).astype(float)
-        rows.append(
-            {
-                "section": "steering",
-                "amount": amount,
-                "she, her": int(counts[0].sum()),
-                "he, his, him": int(counts[1].sum()),
-                "texts": len(own),
-                "for example": ready.tokenizer.decode(np.asarray(more[0]).tolist()).strip()[:60],
-            }
-        )
-        ready.tell("steering")(step + 1, len(AMOUNTS))
-    found: Interval = interval(each[max(AMOUNTS)] - each[min(AMOUNTS)], repeat)
+    for step, (along, direction, amount) in enumerate(steps):
+        edits = steer(ready.model, direction, amount * unit)
+        each[along, amount], told = _spoken_of(ready, own, edits)
+        rows.append({"section": "steering", "along": along, "amount": amount, **told})
+        ready.tell("steering")(step + 1, len(steps))
+    ours, chance = (
+        interval(each[along, AMOUNTS[-1]] - each[along, AMOUNTS[0]], repeat)
+        for along in ("the feature", "a random direction")
+    )
     claim = Claim(
         "steering along the feature changes who is spoken of",
-        "balance of she over he in a text (-1 to 1), most less least steered",
-        found,
+        "balance of she over he in a text (-1 to 1), most less least steered; baseline: a random"
+        " direction",
+        ours,
+        baseline=abs(chance.value),
         floor=0.5,
         paper="shown by examples",
     )
     return Section(rows, {}, [claim])
 
 
+def _spoken_of(ready: Ready, own: Rows, edits: Sites) -> tuple[np.ndarray, Row]:
+    """Whom continuations speak of: 1 where she is named more often than he, -1 less often."""
+    key = jax.random.key(ready.seed)
+    more = np.asarray(generate(ready.model, own.tokens, edits, 12, key, mask=own.mask))
+    sides = (" she", " her"), (" he", " his", " him")
+    she, he = (np.isin(more, list(_ids(ready.tokenizer, side))).sum(axis=1) for side in sides)
+    told: Row = {
+        "she, her": int(she.sum()),
+        "he, his, him": int(he.sum()),
+        "texts": len(own),
+        "for example": ready.tokenizer.decode(more[0].tolist()).strip()[:60],
+    }
+    return np.sign(she - he).astype(float), told
+
+
 def _unit_step(ready: Ready, feature: Feature) -> float:
     """How far the streams of women's and men's names lie apart along the feature."""
-    rows = ready.rows["subject"].take(np.arange(min(16, len(ready.rows["subject"]))))
+    rows = ready.rows["subject"].spread(16)
     still = dataclasses.replace(feature, vector=feature.unit, norms="gradient")
     values = np.asarray(read(ready.model, rows.tokens, [], [still], rows.mask).features[0])
     last = rows.tokens.shape[1] - 1 - np.argmax(np.asarray(rows.place)[:, ::-1], axis=1)

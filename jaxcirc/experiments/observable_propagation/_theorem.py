@@ -15,7 +15,6 @@ from ...tasks import Interval, interval
 from .._claim import Claim
 from .._result import Row
 from ..feature_circuits import Section
-from ._rows import Rows
 from ._subject import Ready
 
 WIDTHS = (64, 576, 2048)
@@ -81,7 +80,7 @@ def _claim(kind: str, found: Interval, limit: float) -> Claim:
 def angle_rows(ready: Ready) -> list[Row]:
     """On real activations: how far a norm's whole gradient turns an observable, and what is lost
     without its gain."""
-    own: Rows = ready.rows["subject"].take(np.arange(min(16, len(ready.rows["subject"]))))
+    own = ready.rows["subject"].spread(16)
     model, asked = ready.model, ready.subject
     reads = Sites(attn_in=Read(), final_resid=Read())
     _, seen = run(model, own.tokens, reads, mask=own.mask, logits_at=-1)
