@@ -21,7 +21,7 @@ from ._known import matched
 FAITHFUL = ("logit_difference", "kl")
 PLAIN = ("discrete", "EAP-IG", "sequential")
 """Orders that are judged by KL too."""
-DRAWS = 5
+DRAWS = 3
 """Random orders."""
 
 
