@@ -94,7 +94,8 @@ def _acdc(
         first = _eap("inputs")(model, few, metric=metric, wiring=wiring).mean(axis=0)
         within = select(wiring, first, among, signed=False, prune=False).kept
     found, _ = acdc_scores(model, few, thresholds, wiring=wiring, within=within, **options)
-    ranked = np.argsort(np.argsort(np.abs(first))) / wiring.n_edges  # orders what ACDC ties
+    size = np.abs(first)  # orders what ACDC ties; all 0, and so no order, where it sees every edge
+    ranked = np.searchsorted(np.sort(size), size) / wiring.n_edges
     return found + ranked * min(thresholds) / 2
 
 

@@ -44,12 +44,14 @@ class DiscreteOptions:
 def texts_of(source: Source, task: str, options: DiscreteOptions, tokenizer) -> tasks.Contrast:
     """The two classes asked for: own files, own pairs, or a task's.
 
-    Raises `ValueError` for negatives without positives.
+    Raises `ValueError` for negatives without positives, or pairs beside them.
     """
     ours, theirs = options.positives, options.negatives
     if ours is None and theirs is not None:
         raise ValueError("negatives alone: --positives FILE --negatives FILE")
     if ours is not None:
+        if source.prompts is not None:
+            raise ValueError("--positives and --prompts both say what to read: give one of them")
         if theirs is None:
             return tasks.contrast_jsonl(tokenizer, ours, bos=source.bos)
         return tasks.contrast_files(tokenizer, ours, theirs, bos=source.bos)

@@ -246,8 +246,12 @@ def test_what_cannot_be_scored_is_said(positive, negative, said):
 def test_settings_are_checked():
     with pytest.raises(ValueError, match='use "column" or "reference"'):
         Settings(decoder_norm="row")  # pyright: ignore[reportArgumentType]
-    with pytest.raises(ValueError, match="features=1: give at least 2"):
-        Settings(features=1)
+    for name, value in (("features", 1), ("penalty", -0.1), ("penalty", float("nan"))):
+        with pytest.raises(ValueError, match=f"{name}={value}: give at least"):
+            Settings(**{name: value})
+    for options, said in (({"seeds": 0}, "seeds=0"), ({"seeds": 2, "penalties": [0.1]}, "1 pen")):
+        with pytest.raises(ValueError, match=said):
+            score_outputs(outputs(0), outputs(1), settings=FEW, **options)
 
 
 def texts_of(vocab):
@@ -355,7 +359,9 @@ def test_faithfulness_runs_from_no_head_to_all(case):
     orders = {"truth": best, "reversed": best[::-1]}
     zero = patching.constant(case.model, prompts, {"z": 0.0, "mlp_out": 0.0})
     options = {"metric": logit_difference, "ablation": zero}
-    curves = head_curve(case.model, prompts, orders, (0, 3, 12), **options)
+    curves = head_curve(case.model, prompts, orders, (0, 3, 12), random=3, **options)
+    assert curves["random"].f[1].value < curves["truth"].f[1].value - 0.3
+    assert curves["random"].f[2].value == pytest.approx(1)
     assert [f.value for f in curves["truth"].f] == pytest.approx([0, 1, 1], abs=0.35)
     assert curves["truth"].f[1].value > curves["reversed"].f[1].value + 0.5
     assert curves["truth"].area.value > curves["reversed"].area.value

@@ -7,7 +7,7 @@ import pytest
 from cases import answered, pairs, slow_at, tiny
 
 from jaxcirc import circuits, patching, zoo
-from jaxcirc.circuits import Graph, pruned, select
+from jaxcirc.circuits import Graph, _methods, pruned, select
 from jaxcirc.circuits._hisp import _slopes
 from jaxcirc.circuits._masks import HIGH, LOW, keep_probability, sample_mask
 from jaxcirc.models import toy
@@ -193,6 +193,14 @@ def test_acdc_in_chunks_is_acdc_one_by_one():
     scores, several = circuits.acdc_scores(model, prompts, [0.03, 0.003])
     np.testing.assert_array_equal(several[1].graph.kept, found.graph.kept)
     assert several[1].runs < found.runs and set(np.unique(scores)) <= {0, 0.003, 0.03}
+
+
+def test_acdc_that_sees_every_edge_leaves_its_ties(monkeypatch):
+    model = toy(jax.random.key(1), n_layers=2, n_heads=2, n_kv_heads=1)
+    found = np.where(np.arange(Wiring.of(model).n_edges) == 3, 0.1, 0.0)
+    monkeypatch.setattr(_methods, "acdc_scores", lambda *_, **__: (found, []))
+    scores = circuits.score(model, pairs(batch=3), "acdc").importance
+    np.testing.assert_allclose(scores, found, rtol=1e-6)
 
 
 TRUE_BY_EXCHANGE = {"xproportion": 3, "reverse": 2}

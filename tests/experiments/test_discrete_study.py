@@ -10,15 +10,22 @@ from jaxcirc import circuits, experiments, viz, zoo
 from jaxcirc.circuits.discrete import DiscreteScores, Settings
 from jaxcirc.cli import _reproduce_discrete
 from jaxcirc.cli._sections import print_sections
-from jaxcirc.experiments.discrete import DiscreteSizes, Swept, discrete_sizes, study_discrete
+from jaxcirc.experiments.discrete import (
+    DiscreteSizes,
+    Swept,
+    _assumed,
+    discrete_sizes,
+    study_discrete,
+)
 from jaxcirc.experiments.discrete._areas import Ranked, area, draws, spread
-from jaxcirc.experiments.discrete._assumed import carried_by, within_correlation
+from jaxcirc.experiments.discrete._assumed import absent_claim, carried_by, within_correlation
 from jaxcirc.experiments.discrete._claims import cost_claims, robust_claims, swept_of
+from jaxcirc.experiments.discrete._cost import WHOLE, WHOLE_ACDC, task_cost
 from jaxcirc.experiments.discrete._known import of_edges, true_pairs
 from jaxcirc.experiments.discrete._robust import fewer, spread_rows
 from jaxcirc.experiments.feature_circuits import Section
 from jaxcirc.models import toy
-from jaxcirc.tasks import Contrast, ioi
+from jaxcirc.tasks import Contrast, greater_than, ioi
 
 TINY = DiscreteSizes(
     cases=("duplicate",),
@@ -122,7 +129,23 @@ def test_what_is_carried_belongs_to_its_own_prompt(smollm2):
     assert rows == list(range(5)) and np.argwhere(carried).tolist() == [[3, 1]]
 
 
-def test_claims_of_sweeps_and_cost():
+def test_chance_is_the_share_of_answers_and_no_claim_is_made_below_it(smollm2, monkeypatch):
+    prompts = greater_than(smollm2[1], n=6)
+    right = [sum(weights > 0) for weights in np.asarray(prompts.answer_weights)]
+    wrong = [sum(weights > 0) for weights in np.asarray(prompts.wrong_weights)]
+    chance = _assumed.chance_of(prompts)
+    np.testing.assert_allclose(chance, np.divide(right, np.add(right, wrong)))
+    assert set(_assumed.chance_of(ioi(smollm2[1], n=4))) == {0.5}
+    ends = {"clean": np.ones(6), "corrupt": chance}
+    monkeypatch.setattr(_assumed, "_accuracy", lambda model, prompts, end: ends[end])
+    claim = absent_claim(None, "greater_than", prompts)
+    assert claim.found.value == pytest.approx(1) and claim.verdict == "supported"
+    ends["clean"] = np.zeros(6)
+    claim = absent_claim(None, "greater_than", prompts)
+    assert np.isnan(claim.found.value) and claim.verdict == "undecided"
+
+
+def test_claims_of_sweeps():
     def wins(value):
         return np.full((2, 2, 4), value)
 
@@ -143,9 +166,23 @@ def test_claims_of_sweeps_and_cost():
     ]
     (row,) = spread_rows(rows)
     assert row["lowest AUC"] == pytest.approx(0.6) and row["best at"] == "2"
-    costs = [{"what": "EAP-IG", "times ours": 0.4}]
-    (claim,) = cost_claims(costs)
-    assert claim.verdict == "contradicted"
+
+
+def test_claims_of_cost_set_one_dictionary_and_all_against_others():
+    seconds = {WHOLE: 10.0, f"{WHOLE}, outputs cached": 8.0, "EAP-IG": 4.0, WHOLE_ACDC: 2000.0}
+    codes = {"section": "codes", "seconds": 90.0, "seconds, outputs": 10.0}
+    rows = [{"what": what, "seconds": value} for what, value in seconds.items()]
+    ten = task_cost([codes | {"dictionaries": 10, "texts": 200}], rows)
+    assert [row["times ours"] for row in ten] == [9, 10]
+    found = {claim.text.partition(",")[2]: claim for claim in cost_claims([*rows, *ten])}
+    one = found[" one dictionary, from texts to heads, in less time than a whole search of ACDC"]
+    assert one.found.value == 200 and one.verdict == "supported"
+    all_ = found[" 10 dictionaries, from texts to heads, in less time than a whole search of ACDC"]
+    assert all_.found.value == 20 and all_.verdict == "contradicted"  # not by a factor of 100
+    assert (
+        found[" one dictionary, from texts to heads, in less time than EAP-IG"].found.value == 0.4
+    )
+    assert len(found) == 3
 
 
 def test_presets_name_their_models():

@@ -125,19 +125,22 @@ def score_outputs(
       `settings.penalty` for all).
 
     The order of examples does not matter. Returns `DiscreteScores`, positive examples first. Raises
-    `ValueError` for fewer than two examples of a class, unequal components, equal classes, or more
-    training examples than there are.
+    `ValueError` for fewer than two examples of a class, unequal components, equal classes, more
+    training examples than there are, no seed, or penalties for another number of trials.
 
     >>> score_outputs(x[:250], x[250:], seeds=10).importance
     """
     both = [x[:, None] if x.ndim == 3 else x for x in map(np.asarray, (positive, negative))]
-    _check(*both)
+    digests = [_digests(x) for x in both]
+    _check(both[0], both[1], same=set(digests[0]) == set(digests[1]))
     masks = [np.ones(x.shape[:2], bool) for x in both] if seen is None else seen
-    orders = [by_content(x) for x in both]
+    orders = [_order(own) for own in digests]
     x = np.concatenate([x[order] for x, order in zip(both, orders, strict=True)])
     mask = np.concatenate([m[order] for m, order in zip(masks, orders, strict=True)])
     n, (n_all, n_pos, width, _) = len(both[0]), x.shape
     lambdas = np.full(seeds, settings.penalty) if penalties is None else np.asarray(penalties)
+    if len(lambdas) != seeds:
+        raise ValueError(f"{len(lambdas)} penalties for seeds={seeds}: give one a trial")
     picks, keys = picked(seeds, settings.examples, n_all, seed)
     with jax.default_matmul_precision("highest"):
         rows = jnp.asarray(x.reshape(n_all, n_pos * width, -1), jnp.float32)
@@ -171,7 +174,7 @@ def _counted(codes, mask, n: int, features: int, pairs: bool, normalise: bool):
     return np.stack(nodes), np.stack(alone), np.stack(found) if pairs else None
 
 
-def _check(positive: np.ndarray, negative: np.ndarray) -> None:
+def _check(positive: np.ndarray, negative: np.ndarray, same: bool) -> None:
     for name, x in (("positive", positive), ("negative", negative)):
         if x.ndim != 4:
             raise ValueError(f"{name} has shape {x.shape}: give Float[example component d_model]")
@@ -186,14 +189,17 @@ def _check(positive: np.ndarray, negative: np.ndarray) -> None:
             f"{len(positive)} positive and {len(negative)} negative examples: give at least two of"
             " each"
         )
-    if set(_digests(positive)) == set(_digests(negative)):
+    if same:
         raise ValueError("positives equal negatives: give negatives without the behaviour")
 
 
 def by_content(x: Float[np.ndarray, "example ..."]) -> Int[np.ndarray, "example"]:
     """An order of examples that depends on nothing but what they hold."""
-    digests = _digests(x)
-    return np.asarray(sorted(range(len(x)), key=digests.__getitem__))
+    return _order(_digests(x))
+
+
+def _order(digests: list[bytes]) -> Int[np.ndarray, "example"]:
+    return np.asarray(sorted(range(len(digests)), key=digests.__getitem__))
 
 
 def _digests(x: np.ndarray) -> list[bytes]:

@@ -42,6 +42,8 @@ def head_curve(
     metric: Metric,
     ablation: Ablation | None = None,
     free: int = 0,
+    random: int = 0,
+    seed: int = 0,
     progress: Progress | None = None,
 ) -> dict[str, HeadCurve]:
     r"""Faithfulness of the first k heads of every order, all MLPs kept.
@@ -54,6 +56,7 @@ def head_curve(
     - `ablation`: what other heads are set to (default: means over the corrupt prompts by position
       and template); `patching.constant(model, prompts, {"z": 0.0, "mlp_out": 0.0})` is the
       published zero. `free`: layers below it are always kept (published: 2).
+    - `random`: random orders, drawn from `seed`, whose mean is the curve "random".
 
     Returns a `HeadCurve` by name. Raises `ValueError` if heads do not matter to the metric.
 
@@ -65,7 +68,9 @@ def head_curve(
     always = [node for node in every if node.site == "mlp_out" or node.layer < free]
     heads = [node for node in every if node.site == "z" and node.layer >= free]
     wanted = [frozenset(always), frozenset(every)]
-    for order in orders.values():
+    rng = np.random.default_rng(seed)
+    drawn = [[heads[i] for i in rng.permutation(len(heads))] for _ in range(random)]
+    for order in (*orders.values(), *drawn):
         kept = [node for node in order if node.layer >= free]
         wanted += [frozenset([*always, *kept[:size]]) for size in sizes]
     sets = list(dict.fromkeys(wanted))  # no head and all heads are the same in every order
@@ -73,10 +78,13 @@ def head_curve(
         model, prompts, [sorted(s) for s in sets], ablation, metric, progress=progress
     )
     values = once[[sets.index(one) for one in wanted]]
-    (empty, full), values = values[:2], values[2:].reshape(len(orders), len(sizes), -1)
+    (empty, full), values = values[:2], values[2:].reshape(-1, len(sizes), len(prompts))
+    named = dict(zip(orders, values, strict=False))
+    if random:
+        named["random"] = values[len(orders) :].mean(axis=0)
     clusters = np.asarray(prompts.templates)
     found = {}
-    for name, own in zip(orders, values, strict=True):
+    for name, own in named.items():
         f = tuple(recovered(row, empty, full, clusters) for row in own)
         area = _area(own, empty, full, clusters, np.asarray(sizes) / len(heads))
         found[name] = HeadCurve(tuple(sizes), own, f, area)

@@ -48,8 +48,9 @@ class Settings:
             raise ValueError(
                 f'decoder_norm={self.decoder_norm!r}: use "column" or "reference" (as published)'
             )
-        for name, least in (("features", 2), ("steps", 0), ("examples", 1)):
-            if getattr(self, name) < least:
+        least_of = {"features": 2, "steps": 0, "examples": 1, "penalty": 0}
+        for name, least in least_of.items():
+            if not getattr(self, name) >= least:
                 raise ValueError(f"{name}={getattr(self, name)}: give at least {least}")
 
 
@@ -228,8 +229,10 @@ def picked(
 ) -> tuple[Int[np.ndarray, "trial pick"], PRNGKeyArray]:
     """Each trial's training examples, drawn without regard to class, and its key.
 
-    Raises `ValueError` for more than there are.
+    Raises `ValueError` for more than there are, or no seed.
     """
+    if seeds < 1:
+        raise ValueError(f"seeds={seeds}: train at least one dictionary, seeds=3")
     if examples > of:
         raise ValueError(f"examples={examples} of {of} texts: train on at most {of}")
     rows = [np.random.default_rng((seed, t)).permutation(of)[:examples] for t in range(seeds)]

@@ -14,25 +14,37 @@ from ...taps import Node, run
 from ...tasks import Contrast, Prompts, accuracy, interval_of
 from .._claim import Claim
 
-CHANCE = {"ioi": 0.5, "greater_than": 0.5, "docstring": 0.2}
-"""How often the best answer scores above the best wrong where nothing tells them apart."""
-
 
 def absent_claim(model, task: str, prompts: Prompts) -> Claim:
-    """Is the behaviour absent from the negatives?"""
+    """Is the behaviour absent from the negatives? Not to be said (NaN) of a model that is no better
+    than chance on the positives."""
     right = {end: _accuracy(model, prompts, end) for end in ("clean", "corrupt")}
-    chance, clusters = CHANCE.get(task, 0.5), np.asarray(prompts.templates)
+    chance, clusters = chance_of(prompts), np.asarray(prompts.templates)
 
-    def share(clean, corrupt) -> float:
-        return float((clean - corrupt) / max(clean - chance, 1e-9))
+    def share(clean, corrupt, chance) -> float:
+        return float((clean - corrupt) / (clean - chance)) if clean > chance else float("nan")
 
     return Claim(
-        f"{task}: accuracy falls to chance ({chance:g}) on the negatives"
+        f"{task}: accuracy falls to chance ({chance.mean():.2f}) on the negatives"
         f" ({right['clean'].mean():.2f}, {right['corrupt'].mean():.2f})",
         "share of the way from the positives' accuracy to chance",
-        interval_of(share, [right["clean"], right["corrupt"]], [clusters] * 2),
+        interval_of(share, [right["clean"], right["corrupt"], chance], [clusters] * 3),
         floor=0.8,
     )
+
+
+def chance_of(prompts: Prompts) -> Float[np.ndarray, "example"]:
+    """How often the best answer scores above the best wrong where nothing tells them apart: the
+    share of answers among both.
+
+    >>> chance_of(ioi(tokenizer)).mean()
+    0.5
+    """
+    right, wrong = (
+        (np.asarray(weights) > 0).sum(axis=1)
+        for weights in (prompts.answer_weights, prompts.wrong_weights)
+    )
+    return right / (right + wrong)
 
 
 def _accuracy(model, prompts: Prompts, end: str) -> Float[np.ndarray, "example"]:

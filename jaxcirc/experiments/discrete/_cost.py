@@ -39,7 +39,7 @@ def cost_section(model, tokenizer, sizes, seed: int) -> Section:
     """Seconds without compiling of every method on the same pairs of IOI: rows "cost", "size".
 
     - `sizes`: `DiscreteSizes`. ACDC searches the best `acdc_edges` edges of EAP-IG at one
-      threshold on the first few pairs, and the whole search is that times the number of edges.
+      threshold on the first few pairs; the whole search takes at least a run for every edge.
     """
     options = tasks.NEGATIVES["ioi"]
     prompts = tasks.ioi(tokenizer, n=sizes.pairs, seed=seed, **options)
@@ -57,6 +57,8 @@ def cost_section(model, tokenizer, sizes, seed: int) -> Section:
 
 
 WHOLE = "discrete, one dictionary"
+FEW_ACDC = "ACDC among the best edges"
+WHOLE_ACDC = "ACDC over all edges, at least, by arithmetic"
 
 
 def _row(what: str, seconds: float, about: str) -> dict[str, Any]:
@@ -81,15 +83,18 @@ def _ours(model, prompts, sizes, seed: int) -> list[dict[str, Any]]:
     ]
 
 
-def task_cost(rows: Sequence[Row]) -> list[Row]:
-    """What all dictionaries of the first task took, from its own section."""
+def task_cost(rows: Sequence[Row], costs: Sequence[Row]) -> list[Row]:
+    """What all dictionaries of the first task took, from its own section, beside `costs` of one."""
     codes = next((row for row in rows if row["section"] == "codes"), None)
     if codes is None:
         return []
+    reference = sum(float(row["seconds"] or 0) for row in costs if row["what"] == WHOLE)
     trained, outputs = float(codes["seconds"] or 0), float(codes["seconds, outputs"] or 0)
     name, about = f"discrete, {codes['dictionaries']} dictionaries", f"{codes['texts']} texts"
     both = (f"{name}, outputs cached", trained), (name, trained + outputs)
-    return [{**_row(what, seconds, about), "times ours": None} for what, seconds in both]
+    return [
+        {**_row(what, seconds, about), "times ours": seconds / reference} for what, seconds in both
+    ]
 
 
 def _acdc(model, prompts, edges: int) -> list[dict[str, Any]]:
@@ -99,10 +104,10 @@ def _acdc(model, prompts, edges: int) -> list[dict[str, Any]]:
     with clock() as spent:
         found = circuits.acdc(model, few, THRESHOLD, wiring=wiring, within=within)
     about = f"{len(few)} pairs, {int(within.sum())} edges, {found.runs} runs"
-    every = spent["run"] * wiring.n_edges / max(int(within.sum()), 1)
+    every = spent["run"] * wiring.n_edges / max(found.runs, 1)  # a run for every edge, and no more
     return [
-        _row("ACDC among the best edges", spent["run"], about),
-        _row("ACDC over all edges, by arithmetic", every, f"{wiring.n_edges:,} edges"),
+        _row(FEW_ACDC, spent["run"], about),
+        _row(WHOLE_ACDC, every, f"{len(few)} pairs, {wiring.n_edges:,} edges"),
     ]
 
 
@@ -118,7 +123,8 @@ def _size(name: str) -> Row:
         with clock() as spent:
             jax.block_until_ready(fit(*arguments, settings=settings))
     whole = Settings().steps / STEPS * spent["run"]
-    flops = 10.0 * settings.examples * heads * width * settings.features * Settings().steps
+    a_row = 8.0 * width * settings.features + 4.0 * settings.features**2
+    flops = a_row * settings.examples * heads * Settings().steps
     return {
         "section": "size",
         "model": name,

@@ -139,11 +139,16 @@ def _row(
         ranked = None if scores is None else Ranked.of(scores[:, known], truth[known])
         row[f"AUC, {part}"] = None if ranked is None else float(ranked.by_trial.mean())
     truth, known = case.components
-    return row | _match(nodes[:, known], truth[known]) | {"seconds": seconds}
+    return row | matched(nodes[:, known], truth[known]) | {"seconds": seconds}
 
 
-def _match(scores: np.ndarray, truth: np.ndarray) -> dict[str, float]:
-    """The best as many as there are true ones, against the truth: means over trials."""
+def matched(
+    scores: Float[np.ndarray, "trial part"], truth: Bool[np.ndarray, "part"]
+) -> dict[str, float]:
+    """The best as many as there are true ones, against the truth: means over trials.
+
+    >>> matched(scores, truth)["precision"]
+    """
     k = int(truth.sum())
     chosen = [np.isin(np.arange(len(truth)), np.argsort(-row, kind="stable")[:k]) for row in scores]
     found = [circuits.precision_recall(one, truth) for one in chosen]

@@ -21,7 +21,7 @@ from ._robust import fewer
 from ._sets import faithful_rows, found_rows, overlaps
 
 FEW = 5
-"""Texts of each class that the end-to-end regime scores."""
+"""Texts of each class that are scored where all are not."""
 ATTRIBUTION = {"EAP": "eap", "EAP-IG": "eap-ig", "HISP": "hisp"}
 
 
@@ -48,7 +48,7 @@ def model_section(
     heads = by_method(model, prompts.take(range(min(sizes.pairs, len(prompts)))), scores, seed)
     judged = prompts.take(range(min(sizes.judged, len(prompts))))
     rows: list[Row] = [_codes_row(task, scores, caching["run"], spent["run"])]
-    faithful, claims, notes = faithful_rows(model, task, judged, heads, sizes, progress)
+    faithful, claims, notes = faithful_rows(model, task, judged, heads, sizes, prompts, progress)
     rows += faithful + overlaps(task, heads)
     rows += found_rows(model, task, judged, heads, sizes)
     claims += [

@@ -3,7 +3,6 @@
 O'Neill & Bui 2024 (arXiv 2405.12522), sections 4 and 5. May import `circuits`, `patching`, `tasks`.
 """
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -17,10 +16,13 @@ from ...tasks import METRICS, Prompts, interval_of
 from .._claim import Claim
 from .._result import Row
 from ._areas import Ranked, area_cells
+from ._known import matched
 
 FAITHFUL = ("logit_difference", "kl")
-PLAIN = ("EAP-IG", "random", "sequential")
-"""Orders that ours is set against."""
+PLAIN = ("discrete", "EAP-IG", "sequential")
+"""Orders that are judged by KL too."""
+DRAWS = 3
+"""Random orders."""
 
 
 def order_of(scores: Float[np.ndarray, "trial head"], n_heads: int) -> list[Node]:
@@ -30,24 +32,36 @@ def order_of(scores: Float[np.ndarray, "trial head"], n_heads: int) -> list[Node
 
 
 def faithful_rows(
-    model, task: str, prompts: Prompts, heads: Mapping[str, np.ndarray], sizes, progress
+    model,
+    task: str,
+    prompts: Prompts,
+    heads: Mapping[str, np.ndarray],
+    sizes,
+    reference: Prompts,
+    progress=None,
 ) -> tuple[list[Row], list[Claim], list[str]]:
     """Rows of nested sets of heads under both metrics, what they say, and what is left out.
 
-    Under KL, ours and `PLAIN` alone.
+    Under KL, `PLAIN` and random orders alone. `reference`: prompts whose means ablated heads take.
     """
-    total = (model.n_layers - sizes.free) * model.config.n_heads
+    n_heads = model.config.n_heads
+    total = (model.n_layers - sizes.free) * n_heads
     kept = (0, *(size for size in sizes.kept if size < total), total)
-    orders = {name: order_of(value, model.config.n_heads) for name, value in heads.items()}
-    zero = patching.constant(model, prompts, _zeros(model)) if sizes.value == "zero" else None
+    orders = {name: order_of(own, n_heads) for name, own in heads.items() if name != "random"}
+    if sizes.value == "zero":
+        value = patching.constant(model, prompts, _zeros(model))
+    else:
+        value = patching.means(model, prompts, reference=reference)
     rows: list[Row] = []
     claims: list[Claim] = []
     notes: list[str] = []
-    options: dict[str, Any] = {"ablation": zero, "free": sizes.free, "progress": progress}
+    options: dict[str, Any] = {"ablation": value, "free": sizes.free, "progress": progress}
     for metric in FAITHFUL:
-        some = {name: orders[name] for name in (orders if metric != "kl" else ("discrete", *PLAIN))}
+        some = orders if metric != "kl" else {name: orders[name] for name in PLAIN}
         try:
-            curves = head_curve(model, prompts, some, kept, metric=METRICS[metric], **options)
+            curves = head_curve(
+                model, prompts, some, kept, metric=METRICS[metric], random=DRAWS, **options
+            )
         except ValueError as error:
             notes.append(f"{task}: faithfulness in {metric} is left out: {error}")
             continue
@@ -123,17 +137,14 @@ def references(model, task: str, prompts: Prompts, sizes) -> dict[str, Bool[np.n
 
 
 def found_rows(model, task: str, prompts: Prompts, heads, sizes) -> list[Row]:
-    """As many heads as the reference has, against it; the AUC only for published circuits."""
+    """As many heads as the reference has, against it, mean over trials; the AUC only for published
+    circuits."""
     rows: list[Row] = []
     for name, truth in references(model, task, prompts, sizes).items():
         k = int(truth.sum())
         for method, scores in heads.items():
-            chosen = np.zeros(len(truth), bool)
-            chosen[np.argsort(-scores.mean(axis=0), kind="stable")[:k]] = True
-            match = dataclasses.asdict(circuits.precision_recall(chosen, truth))
             row: dict[str, Any] = {"section": "found", "task": task, "reference": name}
-            row |= {"method": method, "heads": k}
-            row |= {m: match[m] for m in ("precision", "recall", "sensitivity", "specificity")}
+            row |= {"method": method, "heads": k, **matched(scores, truth)}
             ranked = Ranked.of(scores, truth) if "/" in name else None
             rows.append(row | ({} if ranked is None else area_cells([ranked])))
     return rows

@@ -68,7 +68,10 @@ READING = (
     '"Discrete" compares texts with the behaviour to texts without; "corrupt pairs" compares the'
     " same pairs that all other methods see.",
     "On the language model there is no truth: sets of equal size are judged by what they keep when"
-    " all other heads are ablated and MLPs are left alone.",
+    " all other heads are ablated and MLPs are left alone. Codes rank heads by the mean over all"
+    " dictionaries and all texts, gradients by fewer pairs, HISP among them; all see the prompts"
+    " that sets are judged on. Random is the mean over orders.",
+    "ACDC's whole search is reckoned at one run of the prompts for every edge, the least it takes.",
 )
 
 
@@ -158,5 +161,7 @@ class _Study:
         except ValueError as error:
             self.notes.append(f"cost is left out: {error}")
             return
-        self.rows += [*found.rows, *task_cost(self.rows)]
-        self.claims += cost_claims([row for row in found.rows if row["section"] == "cost"])
+        costs = [row for row in found.rows if row["section"] == "cost"]
+        costs += task_cost(self.rows, costs)
+        self.rows += [*costs, *(row for row in found.rows if row["section"] == "size")]
+        self.claims += cost_claims(costs)
