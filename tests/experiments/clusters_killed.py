@@ -27,7 +27,7 @@ WIDTH, LENGTH, VOCAB = 8, 9, 30
 PLACES = ("mlp_out.1", "resid_post.1")
 LOOSE = {"threshold": 3.0, "shortest": 5}
 LABELS = np.repeat(np.arange(4), [7, 6, 6, 5])
-HOW = How(sizes=(5, 12))
+HOW = How(sizes=(5, 12), patch="zero")
 BATCH = 2
 
 

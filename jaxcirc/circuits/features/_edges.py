@@ -121,7 +121,8 @@ def edges(
             )
         for part in parts(model, objective, basis, at, patch, batch):
             whole = joint_effects(model, objective, part.runs, basis.places, first)
-            slope = slopes(model, objective, part.runs, basis.places, along, whole, used)
+            known = whole if along.adapts else None
+            slope = slopes(model, objective, part.runs, basis.places, along, known, used)
             used = slope.steps
             tables = _tables(model, objective, basis, part.runs, pairs, along, slope, chunk)
             found.append(sparse_rows([table[: part.new] for table in tables]))

@@ -1,7 +1,7 @@
 r"""One compiled call: circuits of several clusters, found on half of each, judged on the other.
 
 Nodes are scored for every sample, summed over positions and averaged over a cluster's first half
-(Marks et al. 2024, arXiv 2403.19647, eqs. 1-3, zero ablation of log P of each sample's next token);
+(Marks et al. 2024, arXiv 2403.19647, eqs. 1-3, of log P of each next token, to means or to zero);
 the largest are the circuit, and the second half runs with all other nodes set to their means, from
 the same clean run. May import `taps`, `tasks`, `circuits`.
 """
@@ -37,15 +37,15 @@ class How:
 
     - `sizes`: nodes of the circuits that are judged, each the best of the next.
     - `method`: "atp", "relp" or "ig", the last in `steps` points of `rule`. `patch`: nodes are
-      scored by setting them to "zero", or to their "mean".
+      scored by setting them to their "mean", which is also how circuits are judged, or to "zero".
     - `errors`: "default" (error nodes compete with features), "removed" or "kept".
     """
 
-    sizes: tuple[int, ...] = (20, 100)
+    sizes: tuple[int, ...] = (100, 1000)
     method: Literal["atp", "relp", "ig"] = "atp"
     steps: int = 5
     rule: Rule = "gauss"
-    patch: Literal["zero", "mean"] = "zero"
+    patch: Literal["mean", "zero"] = "mean"
     errors: Literal["default", "removed", "kept"] = "default"
 
     def __post_init__(self):
@@ -54,12 +54,12 @@ class How:
                 words = ", ".join(map(repr, known))
                 raise ValueError(f"{name}={getattr(self, name)!r}: use one of {words}")
         if not self.sizes or min(self.sizes) < 1 or sorted(set(self.sizes)) != list(self.sizes):
-            raise ValueError(f"sizes={self.sizes}: give numbers of nodes that rise, (20, 100)")
+            raise ValueError(f"sizes={self.sizes}: give numbers of nodes that rise, (100, 1000)")
 
 
 KNOWN = {
     "method": ("atp", "relp", "ig"),
-    "patch": ("zero", "mean"),
+    "patch": ("mean", "zero"),
     "errors": ("default", "removed", "kept"),
 }
 """The words that `How` takes."""

@@ -50,13 +50,13 @@ class Settings:
     """Samples that a cluster needs."""
     most: int = 8
     """Samples of a cluster that are used."""
-    nodes: tuple[int, ...] = (20, 100)
+    nodes: tuple[int, ...] = (100, 1000)
     """Nodes of the circuits that are judged."""
     method: Literal["atp", "relp", "ig"] = "atp"
     """How nodes are scored."""
     steps: int = 5
     """Points of integrated gradients."""
-    patch: Literal["zero", "mean"] = "zero"
+    patch: Literal["mean", "zero"] = "mean"
     """What nodes are set to when they are scored."""
     errors: Literal["default", "removed", "kept"] = "default"
     """Whether error nodes compete with features (default), or are all removed or kept."""

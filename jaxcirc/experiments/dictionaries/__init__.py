@@ -8,7 +8,9 @@ from ._card import other_weights as other_weights
 from ._card import place_of as place_of
 from ._card import processed as processed
 from ._codes import Codes as Codes
+from ._codes import Reading as Reading
 from ._codes import collect as collect
+from ._codes import collect_all as collect_all
 from ._evaluate import evaluate as evaluate
 from ._explain import Explainer as Explainer
 from ._explain import Explanation as Explanation

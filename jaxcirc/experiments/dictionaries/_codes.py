@@ -3,7 +3,7 @@ probes alike. May import `dictionaries` and `taps`.
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -11,10 +11,10 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from ..._types import Progress
-from ...dictionaries.train import Contexts
+from ...dictionaries.train import Contexts, Spot
 from ...taps import AbstractDictionary
 from ._judge import features as encoded
-from ._runs import SinkNorm, chunks, located, read_run
+from ._runs import Chunk, SinkNorm, Where, chunks, located, read_run
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,6 +64,16 @@ def _encode(
     return found if wanted is None else found[:, wanted]
 
 
+@dataclasses.dataclass(frozen=True)
+class Reading:
+    """What to collect at a place: some features (None: all) of a dictionary, sinks left out."""
+
+    dictionary: AbstractDictionary
+    place: str
+    sink_norm: SinkNorm = float("inf")
+    features: Sequence[int] | None = None
+
+
 def collect(
     model,
     dictionary: AbstractDictionary,
@@ -81,32 +91,68 @@ def collect(
 
     >>> collect(model, dictionary, contexts, "resid_post.12").density.max()
     """
-    where = located(model, dictionary, place, sink_norm)
-    chosen = _chosen(dictionary, features)
-    wanted = None if features is None else jnp.asarray(chosen)
-    parts, tokens = [], 0
+    reading = Reading(dictionary, place, sink_norm, features)
+    return collect_all(model, [reading], contexts, batch=batch, progress=progress)[0]
+
+
+def collect_all(
+    model,
+    readings: Sequence[Reading],
+    contexts: Contexts,
+    *,
+    batch: int = 8,
+    progress: Progress | None = None,
+) -> list[Codes]:
+    """The same of several dictionaries, the model run once.
+
+    Returns one `Codes` each, in their order.
+
+    >>> collect_all(model, [Reading(dictionary, place) for place in places], contexts)
+    """
+    open_ = [_Open.of(model, reading) for reading in readings]
+    spots = tuple(dict.fromkeys(spot for one in open_ for spot in one.where.spots))
     with jax.default_matmul_precision("highest"):
         for i, chunk in enumerate(chunks(contexts, batch)):
-            rows = read_run(model, *chunk.arrays(), where.spots)
-            keep = where.kept(chunk, rows)
-            code = np.asarray(_encode(dictionary, where.sides(rows)[0], wanted))
-            parts.append(_entries(code * keep[:, None], i * batch * contexts.length))
-            tokens += int(keep.sum())
+            rows = dict(zip(spots, read_run(model, *chunk.arrays(), spots), strict=True))
+            for one in open_:
+                one.take(chunk, rows, i * batch * contexts.length)
             if progress is not None:
                 progress(min(len(contexts), (i + 1) * batch), len(contexts))
-    at, feature, value = (np.concatenate(part) for part in zip(*parts, strict=True))
-    order = np.argsort(feature, kind="stable")
-    starts = np.searchsorted(feature[order], np.arange(len(chosen) + 1))
-    context, pos = np.divmod(at[order], contexts.length)
-    return Codes(
-        contexts,
-        chosen,
-        starts,
-        context.astype(np.int32),
-        pos.astype(np.int32),
-        value[order],
-        tokens,
-    )
+    return [one.codes(contexts) for one in open_]
+
+
+@dataclasses.dataclass
+class _Open:
+    """A reading under way: token numbers, features and values so far, and tokens seen."""
+
+    reading: Reading
+    where: Where
+    chosen: Int[np.ndarray, "feature"]
+    parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]]
+    tokens: int = 0
+
+    @classmethod
+    def of(cls, model, reading: Reading) -> "_Open":
+        where = located(model, reading.dictionary, reading.place, reading.sink_norm)
+        return cls(reading, where, _chosen(reading.dictionary, reading.features), [])
+
+    def take(self, chunk: Chunk, rows: Mapping[Spot, Array], begin: int) -> None:
+        """What one chunk holds, whose first token has the number `begin`."""
+        own = [rows[spot] for spot in self.where.spots]
+        keep = self.where.kept(chunk, own)
+        wanted = None if self.reading.features is None else jnp.asarray(self.chosen)
+        code = np.asarray(_encode(self.reading.dictionary, self.where.sides(own)[0], wanted))
+        self.parts.append(_entries(code * keep[:, None], begin))
+        self.tokens += int(keep.sum())
+
+    def codes(self, contexts: Contexts) -> Codes:
+        """All of it, by feature."""
+        at, feature, value = (np.concatenate(part) for part in zip(*self.parts, strict=True))
+        order = np.argsort(feature, kind="stable")
+        starts = np.searchsorted(feature[order], np.arange(len(self.chosen) + 1))
+        context, pos = np.divmod(at[order], contexts.length)
+        where = (context.astype(np.int32), pos.astype(np.int32))
+        return Codes(contexts, self.chosen, starts, *where, value[order], self.tokens)
 
 
 def _chosen(

@@ -9,9 +9,9 @@ from ..._types import Tell
 from ...circuits.features import Basis, FeatureNode
 from ...dictionaries import Heads
 from ...dictionaries.train import Contexts
-from ..dictionaries import Annotation, FeaturePage, Look, explain, feature_page
+from ..dictionaries import Annotation, FeaturePage, Look, collect_all, feature_page
 from ._baselines import names_of, norms_of
-from ._words import LEAST, RULES, codes_at
+from ._words import RULES, explained, reading
 
 
 def chosen_of(found: Sequence[FeatureNode]) -> dict[str, list[int]]:
@@ -26,14 +26,15 @@ def chosen_of(found: Sequence[FeatureNode]) -> dict[str, list[int]]:
 
 def explanations(model, tokenizer, basis, chosen, contexts, say: Tell) -> list[Annotation]:
     """What n-gram rules say of the circuit's features."""
+    if not chosen:
+        return []
+    wanted = [reading(basis, place, features) for place, features in chosen.items()]
+    read = collect_all(
+        model, wanted, contexts, progress=lambda done, total: say("reading text", done, total)
+    )
     found = []
-    for i, (place, features) in enumerate(chosen.items()):
-        codes = codes_at(model, basis, place, features, contexts)
-        try:
-            rows = explain(model, tokenizer, codes, place, least=LEAST).table
-        except ValueError:
-            rows = []
-        for row in rows:
+    for i, (place, codes) in enumerate(zip(chosen, read, strict=True)):
+        for row in explained(model, tokenizer, codes, place):
             words, name = str(row["explanation"]), model.config.name
             score = row["AUROC"]
             own = {"score": None if score is None else float(score)}

@@ -6,7 +6,7 @@ fire everywhere, are cut to their strongest share of tokens. May import `circuit
 """
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ from ...dictionaries.train import Contexts
 from ...tasks import interval, interval_of
 from .._claim import Claim
 from .._result import Row
-from ..dictionaries import Annotation, Codes, collect, explain
+from ..dictionaries import Annotation, Codes, Reading, collect_all, explain
 from ._baselines import names_of, norms_of
 from ._store import Section
 
@@ -57,11 +57,10 @@ def explain_kinds(
         "neurons of the circuit": ("neurons", strongest(scores["neurons"], n)),
         "random neurons": ("neurons", _like(bases["neurons"], scores["neurons"], n, rng)),
     }
-    found: dict[str, list[Row]] = {}
-    for i, (name, (basis, chosen)) in enumerate(kinds.items()):
-        found[name] = _explained(model, tokenizer, bases, basis, chosen, contexts, seed)
-        if progress is not None:
-            progress(i + 1, len(kinds))
+    codes = _codes(model, bases, kinds, contexts, progress)
+    found: dict[str, list[Row]] = {name: [] for name in kinds}
+    for (name, place), own in codes.items():
+        found[name] += explained(model, tokenizer, own, place, seed)
     rows: list[Row] = [_summary(task, name, rows, kinds[name][1]) for name, rows in found.items()]
     for row in found["features of the circuit"]:
         rows.append({"section": "explained", "task": task, **_told(row)})
@@ -97,43 +96,46 @@ def _like(basis: Basis, scores: FeatureScores, n: int, rng) -> Chosen:
     }
 
 
-def _explained(
+def _codes(
     model,
-    tokenizer,
     bases: Mapping[str, Basis],
-    kind: str,
-    chosen: Chosen,
+    kinds: Mapping[str, tuple[str, Chosen]],
     contexts: Contexts,
-    seed: int,
-) -> list[Row]:
-    """A row for each that is active often enough."""
-    rows: list[Row] = []
-    for place, features in chosen.items():
-        codes = codes_at(model, bases[kind], place, features, contexts)
-        if kind == "neurons":
-            like = codes_at(model, bases["features"], place, None, contexts, most=64)
-            codes = sparsest(codes, float(np.mean(like.density)))
-        try:
-            found = explain(model, tokenizer, codes, place, least=LEAST, seed=seed)
-        except ValueError:
-            continue
-        rows += [{**row, "place": place} for row in found.table]
-    return rows
+    progress: Progress | None,
+) -> dict[tuple[str, str], Codes]:
+    """Activations by kind and place, neurons cut to the density of the features there."""
+    asked = {
+        (name, place): reading(bases[basis], place, own)
+        for name, (basis, chosen) in kinds.items()
+        for place, own in chosen.items()
+    }
+    neurons = [key for key in asked if kinds[key[0]][0] == "neurons"]
+    some = range(min(64, *(d.d_dict for d in bases["features"].dictionaries)))
+    like = {place: reading(bases["features"], place, some) for _, place in neurons}
+    every = [*asked.values(), *like.values()]
+    read = collect_all(model, every, contexts, progress=progress)
+    density = {
+        place: float(np.mean(codes.density))
+        for place, codes in zip(like, read[len(asked) :], strict=True)
+    }
+    found = dict(zip(asked, read, strict=False))
+    return found | {key: sparsest(found[key], density[key[1]]) for key in neurons}
 
 
-def codes_at(
-    model,
-    basis: Basis,
-    place: str,
-    features: list[int] | None,
-    contexts: Contexts,
-    most: int | None = None,
-) -> Codes:
-    """Activations at a place of a basis on text: of some features, or of the first `most`."""
+def explained(model, tokenizer, codes: Codes, place: str, seed: int = 0) -> list[Row]:
+    """A row for each feature that is active often enough."""
+    try:
+        found = explain(model, tokenizer, codes, place, least=LEAST, seed=seed)
+    except ValueError:
+        return []
+    return [{**row, "place": place} for row in found.table]
+
+
+def reading(basis: Basis, place: str, features: Sequence[int]) -> Reading:
+    """What to collect at a place of a basis."""
     dictionary = basis.dictionaries[names_of(basis).index(place)]
     own = dictionary.inner if isinstance(dictionary, Heads) else dictionary
-    wanted = list(range(min(most or own.d_dict, own.d_dict))) if features is None else features
-    return collect(model, own, contexts, place, sink_norm=norms_of(basis)[place], features=wanted)
+    return Reading(own, place, norms_of(basis)[place], features)
 
 
 def sparsest(codes: Codes, density: float) -> Codes:
