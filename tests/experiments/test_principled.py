@@ -26,8 +26,8 @@ from jaxcirc.experiments.principled import (
     principled_sizes,
 )
 from jaxcirc.experiments.principled._audit import World, controls, measured, rank
+from jaxcirc.experiments.principled._causal import exchanged, without
 from jaxcirc.experiments.principled._control import judged, nearest, surprise
-from jaxcirc.experiments.principled._meaning import exchanged, without
 from jaxcirc.experiments.principled._occlusion import Scale, codes_of, recovered
 from jaxcirc.experiments.principled._small import Small, prompts
 from jaxcirc.experiments.principled._subjects import Drawn, config_of, levels_of
@@ -232,9 +232,9 @@ def test_a_small_transformer_learns_the_task():
 
 @pytest.mark.slow
 def test_the_whole_study_is_resumed_section_by_section(model, words, tmp_path, monkeypatch):
-    from jaxcirc.experiments.principled import _part
+    from jaxcirc.experiments.principled import _part, _shipped
 
-    monkeypatch.setattr(_part, "shipped_suites", lambda: ())
+    monkeypatch.setattr(_shipped, "shipped_suites", lambda: ())
     quick = principled_sizes("smoke", "")
     sizes = dataclasses.replace(
         quick,
