@@ -47,6 +47,14 @@ COLUMNS = {
         *("over seeds", "weight", "x", "y", "no intervention"),
     ),
     "meaning": (*_WHERE, "attribute", "seed", "F1", "lift", "F1 of unions", "MMCS", "L0"),
+    "causal": (
+        *(*_WHERE, "attribute", "threshold", "features", "sufficiency", "necessity"),
+        *("faithful", "complete", "no intervention"),
+    ),
+    "disentangle": (
+        *("cross-section", "attribute", "dictionary", "edit"),
+        *("cause", "isolation", "disentangle"),
+    ),
     "attention": ("head", "key at", "query", "key", "score"),
     "claim": ("verdict", "claim", "found", "paper (other model)"),
 }

@@ -198,6 +198,8 @@ def activations(
 
     >>> (x,) = activations(model, prompts, [Component("resid_post", 12)])
     """
+    for component in components:
+        _check_head(model, component)
     roles = tuple(dict.fromkeys(component.pos for component in components))
     columns = np.stack([_column_of(prompts, pos) for pos in roles], axis=1)
     sites = tuple(dict.fromkeys(component.site for component in components))
@@ -215,6 +217,13 @@ def activations(
             x = getattr(records, c.site)[layers[c.site].index(c.layer), :, roles.index(c.pos)]
             found[i].append(x if c.head is None else x[:, c.head])
     return [jnp.concatenate(parts)[: len(prompts)] for parts in found]
+
+
+def _check_head(model, component: Component) -> None:
+    """A head that is not there would be clamped to the last one."""
+    axis = head_axis(component.site)
+    if axis is not None and not 0 <= (component.head or 0) < model.axis_size(axis):
+        raise ValueError(f"{component}: this model has the heads 0..{model.axis_size(axis) - 1}")
 
 
 def _column_of(prompts: Prompts, pos: str) -> Int[np.ndarray, "example"]:

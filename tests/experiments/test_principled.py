@@ -11,7 +11,7 @@ import pytest
 from word_tokens import WordTokenizer
 
 from jaxcirc import load_result, viz
-from jaxcirc.dictionaries import TopK, init_coder
+from jaxcirc.dictionaries import TopK, init_coder, supervised
 from jaxcirc.experiments import principled
 from jaxcirc.experiments.principled import (
     Approximation,
@@ -25,10 +25,12 @@ from jaxcirc.experiments.principled import (
     compare,
     principled_sizes,
 )
-from jaxcirc.experiments.principled._audit import World, controls, measured, rank
-from jaxcirc.experiments.principled._control import judged, nearest, surprise
-from jaxcirc.experiments.principled._meaning import exchanged, without
+from jaxcirc.experiments.principled._audit import World, controls, measured, rank, ranked_by
+from jaxcirc.experiments.principled._causal import exchanged, without
+from jaxcirc.experiments.principled._control import Cell, Outcome, judged, nearest, surprise
+from jaxcirc.experiments.principled._isolation import isolation_rows
 from jaxcirc.experiments.principled._occlusion import Scale, codes_of, recovered
+from jaxcirc.experiments.principled._search import _codes_of, _name
 from jaxcirc.experiments.principled._small import Small, prompts
 from jaxcirc.experiments.principled._subjects import Drawn, config_of, levels_of
 from jaxcirc.models import toy
@@ -203,6 +205,39 @@ def test_presets_and_their_errors():
         principled_sizes("large", "gpt2")
 
 
+def test_cross_sections_of_other_heads_have_other_names_and_are_kept_as_they_are():
+    one, other = ([Component("z", 1, "end", h) for h in some] for some in ((0, 1), (0, 2)))
+    assert _name(tuple(one)) != _name(tuple(other)) and _name((LAST,)) == str(LAST)
+    assert CrossSection.parse(SECTION.said()) == SECTION
+
+
+def test_codes_of_components_side_by_side_are_those_of_each():
+    rng = np.random.default_rng(0)
+    labels, sizes = {"a": rng.integers(0, 3, 30), "b": rng.integers(0, 2, 30)}, {"a": 3, "b": 2}
+    values = [jnp.asarray(rng.normal(size=(30, d)), jnp.float32) for d in (4, 7)]
+    for x, found in zip(values, _codes_of(values, labels, sizes), strict=True):
+        alone = supervised(x, labels, sizes)
+        np.testing.assert_allclose(found.mean, alone.mean, atol=1e-6)
+        for name, rows in alone.codes.items():
+            np.testing.assert_allclose(found.codes[name], rows, atol=1e-6)
+
+
+def test_a_metric_that_ranks_as_the_truth_does_has_an_interval_that_says_so():
+    found = ranked_by([(x**3, x) for x in np.linspace(-1, 1, 12)])
+    assert found.value == pytest.approx(1) and found.low > 0.9 and found.n == 12
+
+
+def test_cause_and_isolation_are_counted_where_the_answer_changes_and_where_it_does_not(found):
+    bench = found.report
+    same = bench.target("IO").same
+    outcome = Outcome(~same, np.full(len(same), np.nan), 0.0)
+    cell = Cell("IO", "topk", "", "nearest", 2, (outcome,))
+    assert isolation_rows(bench, [cell], 4) == []
+    (row,) = isolation_rows(bench, [cell], 2)
+    assert row.get("cause", 1.0) == 1.0 and row.get("isolation", 0.0) == 0.0
+    assert (row["disentangle"] == 0.5) == (0 < same.sum() < len(same))
+
+
 @pytest.mark.slow
 def test_every_metric_puts_an_oracle_above_a_shuffled_copy_and_ranks_with_the_truth():
     from jaxcirc.experiments.principled._audit import METRICS, audit
@@ -232,9 +267,9 @@ def test_a_small_transformer_learns_the_task():
 
 @pytest.mark.slow
 def test_the_whole_study_is_resumed_section_by_section(model, words, tmp_path, monkeypatch):
-    from jaxcirc.experiments.principled import _part
+    from jaxcirc.experiments.principled import _part, _shipped
 
-    monkeypatch.setattr(_part, "shipped_suites", lambda: ())
+    monkeypatch.setattr(_shipped, "shipped_suites", lambda: ())
     quick = principled_sizes("smoke", "")
     sizes = dataclasses.replace(
         quick,

@@ -125,3 +125,9 @@ def test_names_of_components():
         Component.parse("resid_post.12")
     with pytest.raises(ValueError, match="give its head"):
         Component("z", 3)
+
+
+def test_a_head_that_is_not_there_is_not_the_last_one():
+    model, found = tiny("grouped"), prompts()
+    with pytest.raises(ValueError, match="this model has the heads 0.."):
+        activations(model, found, [Component("z", 0, "end", 99)])

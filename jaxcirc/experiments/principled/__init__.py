@@ -6,8 +6,8 @@ from ._bench import Bench as Bench
 from ._bench import CrossSection as CrossSection
 from ._bench import Runs as Runs
 from ._bench import Target as Target
+from ._data import Data as Data
 from ._judge import Asked as Asked
-from ._judge import Data as Data
 from ._judge import Judged as Judged
 from ._one import judge_dictionary as judge_dictionary
 from ._presets import PRESETS as PRESETS

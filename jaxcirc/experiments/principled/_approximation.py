@@ -75,14 +75,17 @@ class Approximation:
         """By how much reconstruction changes a prompt's logit difference, up or down."""
         return interval(np.abs(self.kept - self.clean), self.clusters)
 
-    def row(self) -> Row:
+    def shares(self) -> dict[str, Interval]:
+        """Both tests; of what mean ablation costs only where that is enough."""
         refused = Interval(np.nan, np.nan, np.nan, len(self.clean), 0)
-        numbers = {
+        return {
             "sufficiency": self.sufficiency,
             "necessity": refused if self.refused else self.necessity,
             "normalised sufficiency": refused if self.refused else self.normalised,
-            "change each": self.change,
         }
+
+    def row(self) -> Row:
+        numbers = self.shares() | {"change each": self.change}
         return {**cells(numbers), "mean ablation costs": self.denominator}
 
 

@@ -28,10 +28,15 @@ from ...dictionaries import (
 from ...dictionaries._coded import Coded
 from ...dictionaries.interpret import predicates_of, score
 from ...dictionaries.supervised import explained
+from ...tasks import Interval
 from .._matching import match, support_f1
 from .._result import Row
+from ._approximation import cells
 from ._occlusion import Pairs
 from ._subjects import coded, decoded_by
+
+SHARES = (0.02, 0.1, 0.3, 1.0)
+"""Of a training's tokens."""
 
 METRICS = ("edit accuracy", "labelled edit accuracy", "sufficiency", "F1", "FVE", "MMCS")
 
@@ -146,10 +151,9 @@ class Batches(Pairs):
 def audit(tokens: int = 200_000, seeds: int = 4, features: int = 64, k: int = 3) -> list[Row]:
     """Every metric against seeds, the truth and training.
 
-    - `tokens`: of a whole training; checkpoints are trainings of a twentieth, a fifth and a half.
+    - `tokens`: of a whole training; shorter ones, each of its own, are the checkpoints.
     """
-    world = World.of()
-    shares = (0.02, 0.1, 0.3, 1.0)
+    world, shares = World.of(), SHARES
     runs = {s: _fit(world, int(tokens * s), seeds, features, k, False) for s in shares}
     frozen = _fit(world, tokens, 1, features, k, True)
     whole = runs[1.0]
@@ -188,15 +192,15 @@ def _audited(
     rows: list[Row] = []
     for metric in METRICS:
         each = np.asarray([one[metric] for one in whole])
+        ranked = ranked_by([(one[metric], one["truth"]) for one in everything])
         rows.append(
             {
                 "section": "audit",
                 "metric": metric,
                 "seed spread": float(each.std(ddof=1)),
                 "seed variation": float(each.std(ddof=1) / max(abs(each.mean()), 1e-9)),
-                "rank with truth": rank(
-                    [one[metric] for one in everything], [one["truth"] for one in everything]
-                ),
+                **cells({"rank with truth": ranked}),
+                "dictionaries": len(everything),
                 "rank with training": rank([one[metric] for one in path], shares),
                 "oracle above all": bool(
                     others["oracle"][metric] >= max(o[metric] for o in everything) - 1e-9
@@ -204,6 +208,14 @@ def _audited(
             }
         )
     return rows
+
+
+def ranked_by(pairs: Sequence[tuple[float, float]], n: int = 1000) -> Interval:
+    """Spearman's correlation of (score, truth), with an interval from resampled dictionaries."""
+    table, rng = np.asarray(pairs), np.random.default_rng(0)
+    drawn = [table[rng.integers(0, len(table), len(table))] for _ in range(n)]
+    low, high = np.quantile([rank(*some.T) for some in drawn], (0.025, 0.975))
+    return Interval(rank(*table.T), float(low), float(high), len(table), len(table))
 
 
 def rank(values: Sequence[float], other: Sequence[float]) -> float:

@@ -6,8 +6,9 @@ of components patched at once. May import `patching`, `tasks`.
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -40,6 +41,22 @@ class CrossSection:
     name: str
     components: tuple[Component, ...]
     attributes: tuple[str, ...]
+
+    @classmethod
+    def alone(cls, component: Component, attributes: Sequence[str]) -> "CrossSection":
+        """Of one component, with its name."""
+        return cls(str(component), (component,), tuple(attributes))
+
+    def said(self) -> dict[str, Any]:
+        """As JSON holds it."""
+        parts = [str(component) for component in self.components]
+        return {"name": self.name, "parts": parts, "attributes": list(self.attributes)}
+
+    @classmethod
+    def parse(cls, said: Mapping[str, Any]) -> "CrossSection":
+        """From what `said` gives."""
+        parts = tuple(Component.parse(name) for name in said["parts"])
+        return cls(said["name"], parts, tuple(said["attributes"]))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,21 +11,12 @@ from functools import cached_property
 import numpy as np
 
 from ..._types import Progress
-from ...dictionaries import Supervised, supervised
-from ...dictionaries.supervised import (
-    Labels,
-    Method,
-    crossed,
-    explained,
-    shuffled,
-    simulates,
-)
-from ...patching import Component
-from ...tasks import interval
-from ...tasks.labelled import Labelled
+from ...dictionaries import Supervised
+from ...dictionaries.supervised import Labels, explained
 from .._result import Row
-from ._approximation import Approximation, approximate, cells
-from ._bench import Bench, CrossSection, Runs
+from ._approximation import Approximation, approximate
+from ._bench import Bench, CrossSection
+from ._causal import causal_rows
 from ._control import (
     Cell,
     Outcome,
@@ -36,44 +27,15 @@ from ._control import (
     replaced_outcome,
     supervised_outcome,
 )
-from ._meaning import Meaning, causal_rows, cosines, meaning, reading_row
+from ._data import Data
+from ._isolation import isolation_rows
+from ._meaning import Meaning, cosines, meaning, reading_row
+from ._parametrised import alike, fitted, independent, kinds_of, ways
 from ._references import aligned, moved, neurons, principal
 from ._subjects import Subject, coded, decoded_by
 
 LEADING = 2
 """Moves at which dictionaries are compared: a supervised edit takes one code away and adds one."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Data:
-    """Prompts by what they are for, with the model's runs on them; `templates` has other templates
-    than those codes are from."""
-
-    train: Runs
-    select: Runs
-    report: Runs
-    templates: Runs
-
-    @classmethod
-    def of(
-        cls, model, train: Labelled, select: Labelled, report: Labelled, templates: Labelled
-    ) -> "Data":
-        """From the prompts."""
-        return cls(*(Runs(model, some) for some in (train, select, report, templates)))
-
-    def read(self, sections: Sequence[CrossSection]) -> None:
-        """Read what all of some cross-sections will ask for, in one pass over each."""
-        every = [c for section in sections for c in section.components]
-        attributes = dict.fromkeys(a for section in sections for a in section.attributes)
-        sides = [self.train, self.select, self.report, self.templates]
-        sides += [s.changed(a) for s in (self.select, self.report) for a in attributes]
-        for runs in sides:
-            runs.read(every)
-
-    @property
-    def attributes(self) -> tuple[str, ...]:
-        """What can be changed one at a time."""
-        return self.report.source.maker.editable
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,17 +60,12 @@ class Judged:
         self.rows: list[Row] = []
         self.cells: list[Cell] = []
         self.mmcs: dict[str, dict[str, float]] = {}
+        """By attribute and kind, means over seeds."""
 
     @cached_property
     def codes(self) -> list[Supervised]:
         """Least-squares codes of every component, over attributes that can be changed."""
-        return self._codes("least_squares", self.train.source.labels)
-
-    def _codes(self, method: Method, labels) -> list[Supervised]:
-        names = self.data.attributes
-        own = {name: labels[name] for name in names}
-        sizes = {name: self.train.source.sizes[name] for name in names}
-        return [supervised(x, own, sizes, method) for x in self.train.values]
+        return fitted(self.train, independent(self.train.source))
 
     @property
     def attributes(self) -> list[str]:
@@ -117,15 +74,8 @@ class Judged:
 
     def supervise(self) -> None:
         """Test 1 and 2 for codes, with what they explain held out and by chance."""
-        train, attributes = self.train.source, self.data.attributes
-        mixed = shuffled({a: train.labels[a] for a in attributes}, np.random.default_rng(0))
-        kinds = {
-            "supervised": self.codes,
-            "supervised, means": self._codes("mean", train.labels),
-            "supervised, shuffled labels": self._codes("least_squares", mixed),
-        }
-        own = {name: self.report.source.labels[name] for name in attributes}
-        other = {name: self.templates.source.labels[name] for name in attributes}
+        own, other = (independent(x.source)[0] for x in (self.report, self.templates))
+        kinds = kinds_of(self.train, self.codes)
         for name, codes in kinds.items():
             self._approximated(name, codes, own, other)
         self._parametrised()
@@ -152,19 +102,14 @@ class Judged:
             )
 
     def _parametrised(self) -> None:
-        """The other ways to name what a prompt is about: coupled with the position, and names by
-        place, which is known to approximate badly."""
-        sides = (self.train, self.report, self.templates)
-        for name, (train, own, other) in _ways([bench.source for bench in sides]).items():
-            codes = [supervised(x, *train) for x in self.train.values]
+        """The other ways to name what a prompt is about."""
+        sides = [bench.source for bench in (self.train, self.report, self.templates)]
+        for name, (train, own, other) in ways(sides).items():
+            codes = fitted(self.train, train)
             self._approximated(f"supervised, {name}", codes, own[0], other[0])
             if name == "coupled":
-                alike = [simulates(c, one, "IO", "Pos") for c, one in self._pairs(codes)]
-                told = {"coupled simulates independent": float(np.mean(alike))}
+                told = {"coupled simulates independent": alike(codes, self.codes)}
                 self.rows[-1] = {**self.rows[-1], **told}
-
-    def _pairs(self, codes: Sequence[Supervised]):
-        return zip(codes, self.codes, strict=True)
 
     def _approximated(
         self, kind: str, codes: Sequence[Supervised], own: Labels, other: Labels
@@ -210,8 +155,9 @@ class Judged:
             for attribute in self.attributes:
                 self._edits(own, attribute, meanings)
                 self._means(own, attribute, meanings)
-            if self.attributes:
-                self.rows += causal_rows(self.report, own[0], meanings[id(own[0])])
+            for attribute in self.attributes[:1]:
+                found = meanings[id(own[0])]
+                self.rows += causal_rows(self.report, own[0], found, attribute, self.train.values)
             if progress is not None:
                 progress(i + 1, len(kinds))
 
@@ -262,11 +208,11 @@ class Judged:
         )
 
     def _means(self, own: Sequence[Subject], attribute: str, meanings) -> None:
-        for subject in own:
+        each = [float(cosines(subject, self.codes, attribute).mean()) for subject in own]
+        for subject, mmcs in zip(own, each, strict=True):
             row = reading_row(self.report, subject, meanings[id(subject)], attribute)
-            mmcs = float(cosines(subject, self.codes, attribute).mean())
             self.rows.append({**row, "MMCS": mmcs})
-            self.mmcs.setdefault(attribute, {}).setdefault(subject.kind, mmcs)
+        self.mmcs.setdefault(attribute, {})[own[0].kind] = float(np.mean(each))
 
     def cell(self, attribute: str, kind: str, edit: str, k: int) -> Cell | None:
         """The outcomes of one way of editing, if it was tried."""
@@ -282,66 +228,8 @@ class Judged:
             reference = self.cell(cell.attribute, "supervised", "supervised", 1)
             if reference is not None:
                 planes.append(cell.row(self.report, reference))
-        return [*self.rows, *planes]
-
-
-Named = tuple[Labels, dict[str, int]]
-"""Labels, and how many values each attribute has."""
-
-
-def _ways(sides: Sequence[Labelled]) -> dict[str, list[Named]]:
-    """Parametrisations by name, for each of some prompts; none where there is no position."""
-    if "Pos" not in sides[0].labels:
-        return {}
-    groups, names = [("IO", "Pos"), ("S", "Pos")], ("1st", "2nd", "3rd")
-    return {
-        "coupled": [crossed(x.labels, x.sizes, groups) for x in sides],
-        "names": [({n: x.labels[n] for n in names}, {n: x.sizes[n] for n in names}) for x in sides],
-    }
+        return [*self.rows, *planes, *isolation_rows(self.report, self.cells, LEADING)]
 
 
 def _mean_of(f, xs, ys) -> float:
     return float(np.mean([f(x, y) for x, y in zip(xs, ys, strict=True)]))
-
-
-def isolation(judged: Judged, kind: str, k: int) -> list[Row]:
-    r"""RAVEL's score of an edit (Huang et al. 2024, arXiv 2402.17700): cause, how often an edit has
-    its effect; isolation, how often one that ought to have none has none; and $\tfrac12
-    (\mathrm{cause} + \mathrm{isolation})$.
-
-    Attributes of the second kind are those where the patched model says what it said before.
-    """
-    report = judged.report
-    subject_cells = [c for c in judged.cells if (c.kind, c.edit, c.k) == (kind, "nearest", k)]
-    if not subject_cells:
-        return []
-    cause = np.mean([c.hits[~report.target(c.attribute).same].mean() for c in subject_cells])
-    still = [c.hits[report.target(c.attribute).same] for c in subject_cells]
-    kept = np.concatenate(still)
-    iso = float(kept.mean()) if kept.size else float("nan")
-    return [
-        {
-            "section": "disentangle",
-            "cross-section": judged.section.name,
-            "dictionary": kind,
-            "k": k,
-            "cause": float(cause),
-            "isolation": iso,
-            "disentangle": float((cause + iso) / 2),
-        }
-    ]
-
-
-def clean_row(data: Data) -> Row:
-    """What the model does with the prompts."""
-    last = data.report.model.n_layers - 1
-    bench = Bench(data.report, CrossSection("clean", (Component("resid_post", last),), ()))
-    answers = bench.source.groups[bench.ways.argmax(axis=1)]
-    difference = bench.difference(bench.clean)
-    found = {
-        "logit difference": interval(difference, bench.clusters),
-        "above 0": interval(difference > 0, bench.clusters),
-        "best candidate is right": interval(bench.choice(bench.clean) == answers, bench.clusters),
-    }
-    named = {"section": "clean", "task": bench.source.maker.name, "prompts": len(answers)}
-    return {**named, **cells(found)}

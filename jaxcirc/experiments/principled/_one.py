@@ -16,7 +16,8 @@ from .._clock import clock
 from .._result import Result, facts_of, finite
 from ._bench import CrossSection
 from ._claims import shipped_claims
-from ._judge import Asked, Data, Judged, clean_row
+from ._data import Data, clean_row
+from ._judge import Asked, Judged
 from ._ravel import disentangle
 from ._study import READING
 from ._subjects import Subject
@@ -56,7 +57,9 @@ def judge_dictionary(
     """
     if task not in LABELLED:
         raise ValueError(f"task={task!r}: use one of {', '.join(map(repr, LABELLED))}")
-    component = _component(place, pos, head)
+    component = _component(model, place, pos, head)
+    if not ks or min(ks) < 1:
+        raise ValueError(f"ks={tuple(ks)}: at least one number of moves, ks=(2, 8, 32)")
     with clock() as seconds:
         make, few = LABELLED[task], max(8, report // 2)
         data = Data.of(
@@ -95,11 +98,14 @@ def judge_dictionary(
     )
 
 
-def _component(place: str, pos: str, head: int | None) -> Component:
+def _component(model, place: str, pos: str, head: int | None) -> Component:
     site, _, layer = place.rpartition(".")
     if not site or not layer.isdigit() or ">" in place or "+" in place:
         raise ValueError(f'place "{place}": one site at one layer, as in "resid_post.12"')
-    return Component(site, int(layer), pos, head)
+    found = Component(site, int(layer), pos, head)
+    if found.layer >= model.n_layers:
+        raise ValueError(f"{found}: this model has the layers 0..{model.n_layers - 1}")
+    return found
 
 
 def _check_width(found: Judged, dictionary: AbstractDictionary) -> None:

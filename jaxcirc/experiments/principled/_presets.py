@@ -21,7 +21,8 @@ class Sizes:
       sparsities are chosen on, that all is reported on. `names`: of IOI.
     - `scan`, `scanned`: prompts of the search, to read and to patch; `stride`: every how many
       layers; `heads`: whether single heads are searched; `roles`: token roles.
-    - `sections`: cross-sections judged, at most; `sites`: given ones, instead of a search.
+    - `sections`: cross-sections judged, at most; `sites`: given ones, instead of a search;
+      `known`: places where codes have been measured elsewhere, and are here too.
     - `ks`: moves of edits; `wide`: the same of full-distribution dictionaries.
     - `das_size`, `das_steps`: of the learned subspace. `expected`: what the paper found.
     """
@@ -37,6 +38,7 @@ class Sizes:
     roles: tuple[str, ...] = ("end", "S2")
     sections: int = 4
     sites: tuple[CrossSection, ...] = ()
+    known: tuple[Component, ...] = ()
     ks: tuple[int, ...] = (2, 4, 8)
     wide: tuple[int, ...] = (2, 8, 32)
     das_size: int = 8
@@ -104,12 +106,19 @@ PAPER = Sizes(
     sections=len(GPT2),
     ks=(2, 4, 6),
     recipe=Recipe(features=1024, tokens=5_000_000, batch=1024, levels=3),
-    expected="supervised edits agree on more than 80 % but for S; IO at (B)NM out with k = 2:"
-    " supervised .96, vanilla .54, gated .97, TopK .95 (the follow-up)",
+    expected="in the paper supervised edits agree on more than 80 % but for S; IO at (B)NM out with"
+    " k = 2: supervised .96, vanilla .54, gated .97, TopK .95 (the follow-up)",
+)
+
+GEMMA = Sizes(
+    known=(Component("resid_pre", 12), Component("resid_post", 12)),
+    expected="at residual layer 12 of gemma3-270m, measured elsewhere with 64 names: sufficiency"
+    " 1.00, necessity .22, supervised edits of IO agree on .91 against .03 unedited, of S on .92"
+    " against .93, of Pos on .97 against .97",
 )
 
 PRESETS: dict[str, dict[str, Sizes]] = {
-    "default": {"": Sizes()},
+    "default": {"gemma": GEMMA, "": Sizes()},
     "smoke": {"": QUICK},
     "paper": {"gpt2": PAPER},
 }

@@ -7,16 +7,17 @@ there could show anything. May import `dictionaries`, `patching`, `tasks`.
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+import jax.numpy as jnp
 import numpy as np
 
 from ..._types import Progress
-from ...dictionaries.supervised import Labels, decoded, shuffled, supervised
+from ...dictionaries.supervised import Labels, Supervised, decoded, shuffled, supervised
 from ...patching import Component
 from ...taps import head_axis
 from .._result import Row
-from ._bench import FLOOR, NO_RESOLUTION, Bench, CrossSection, Runs
+from ._bench import FLOOR, NO_RESOLUTION, Bench, CrossSection, Runs, Values
 
 NEAR = 0.9
 """Of the best score, what is nearly as good."""
@@ -127,23 +128,29 @@ class _Read:
         self.labels = train.source.labels, held.source.labels
         self.sizes = {n: size for n, size in train.source.sizes.items() if n in attributes}
         own, other = (runs.read(components) for runs in (train, held))
-        self.values = {c: (a, b) for c, a, b in zip(components, own, other, strict=True)}
-        self._codes: dict[Component, tuple] = {}
+        labels = self._own(self.labels[0])
+        mixed = shuffled(labels, np.random.default_rng(0))
+        sides = (other, *(_codes_of(own, some, self.sizes) for some in (labels, mixed)))
+        self.found = dict(zip(components, zip(*sides, strict=True), strict=True))
 
     def __call__(self, component: Component, attribute: str) -> tuple[float, float]:
-        x, held = self.values[component]
-        if component not in self._codes:
-            own = self._own(self.labels[0])
-            mixed = shuffled(own, np.random.default_rng(0))
-            self._codes[component] = tuple(supervised(x, s, self.sizes) for s in (own, mixed))
+        held, *both = self.found[component]
         labels = self._own(self.labels[1])
-        hits = [
-            decoded(held, c, attribute, labels) == labels[attribute] for c in self._codes[component]
-        ]
+        hits = [decoded(held, c, attribute, labels) == labels[attribute] for c in both]
         return float(hits[0].mean()), float(hits[1].mean())
 
     def _own(self, labels: Labels) -> dict[str, np.ndarray]:
         return {name: np.asarray(labels[name]) for name in self.sizes}
+
+
+def _codes_of(values: Values, labels: Labels, sizes: Mapping[str, int]) -> list[Supervised]:
+    """Codes of every component by one fit: side by side they have one design."""
+    ends = np.cumsum([x.shape[1] for x in values])
+    whole = supervised(np.concatenate([np.asarray(x) for x in values], axis=1), labels, sizes)
+    columns = [slice(end - x.shape[1], end) for x, end in zip(values, ends, strict=True)]
+    parts = {name: np.asarray(rows) for name, rows in whole.codes.items()}
+    own = [{name: jnp.asarray(rows[:, at]) for name, rows in parts.items()} for at in columns]
+    return [Supervised(whole.mean[at], c) for at, c in zip(columns, own, strict=True)]
 
 
 def sections_of(
@@ -183,8 +190,19 @@ def _proposed(own: Sequence[Found], heads: int) -> list[tuple[Component, ...]]:
 def _halfway(streams: Sequence[Found]) -> Component:
     """The middle one of the layers that come near the best score."""
     near = [f.component for f in streams if f.score >= NEAR * streams[0].score]
-    return sorted(near, key=lambda c: c.layer)[len(near) // 2]
+    return sorted(near, key=lambda c: c.layer)[(len(near) - 1) // 2]
+
+
+def best_of(found: Sequence[Found], attribute: str) -> Component:
+    """The residual stream where an attribute is used the most, and among those where it is not
+    used the best decodable."""
+    own = [f for f in found if f.attribute == attribute and f.component.head is None]
+    return max(own, key=lambda f: (f.score, f.decodable - f.null)).component
 
 
 def _name(parts: tuple[Component, ...]) -> str:
-    return str(parts[0]) if len(parts) == 1 else f"{len(parts)} heads@{parts[0].pos}"
+    """Told apart from every other section, as kept sections and claims are."""
+    if len(parts) == 1:
+        return str(parts[0])
+    heads = " ".join(f"{part.layer}.{part.head}" for part in parts)
+    return f"heads {heads}@{parts[0].pos}"

@@ -51,7 +51,7 @@ def study_principled(
         part.run()
     notes = part.notes + [*READING]
     if sizes.expected:
-        notes.append(f"The paper: {sizes.expected}.")
+        notes.append(f"To compare: {sizes.expected}.")
     return Result(
         kind="study_principled",
         task="principled-evaluation",

@@ -5,7 +5,7 @@ import numpy as np
 
 from ..._types import Progress
 from ...dictionaries import supervised
-from ...tasks import Interval, interval
+from ...tasks import Interval
 from .._claim import Claim
 from .._result import Row
 from ..feature_circuits import Section
@@ -119,6 +119,12 @@ def freed(rows: list[Row], weak: str, where: str) -> Claim:
     )
 
 
+def _ranked(row: Row) -> Interval:
+    value, low, high = (float(row[f"rank with truth{end}"] or 0) for end in ("", " low", " high"))
+    n = int(row["dictionaries"] or 0)
+    return Interval(value, low, high, n, n)
+
+
 def audited(sizes: Sizes, progress: Progress | None = None) -> Section:
     """Every metric against seeds, truth and training."""
     rows = audit(sizes.audit)
@@ -126,7 +132,7 @@ def audited(sizes: Sizes, progress: Progress | None = None) -> Section:
         Claim(
             f"metrics: {row['metric']} ranks dictionaries as the truth does",
             "Spearman's correlation over trained ones, checkpoints and controls",
-            interval([float(row["rank with truth"] or 0)]),
+            _ranked(row),
             floor=0.7,
         )
         for row in rows
