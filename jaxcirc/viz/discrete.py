@@ -105,6 +105,7 @@ def study_sweeps(result: Result) -> Figure:
             axes.plot(x, y, color=colour, marker="o", ms=3, label=case)
         axes.axhline(0.5, color=style.FAINT, lw=1, zorder=0)
         axes.set_xscale("symlog" if setting == "penalty" else "log")
+        style.plain_ticks(axes.xaxis)
         axes.set(ylim=(0, 1.03))
         style.heading(axes, setting)
     if cases:
@@ -133,6 +134,7 @@ def study_kept(result: Result) -> Figure:
         for level in (0, 1):
             axes.axhline(level, color=style.FAINT, lw=1, zorder=0)
         axes.set_xscale("symlog")
+        style.plain_ticks(axes.xaxis)
         axes.set(xlabel="heads kept")
         style.heading(axes, task, "share of the logit difference kept")
     if tasks:

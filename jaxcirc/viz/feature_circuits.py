@@ -120,6 +120,7 @@ def study_faithfulness(result: Result) -> Figure:
             for kind, (colour, dashes) in LOOKS.items():
                 _line(one, [r for r in own if _is(r, kind, "default")], axis, colour, dashes, kind)
             _frame(one, axis, task if axis == "nodes" else "", model)
+        axes[0].set_ylabel("faithfulness")
     panels[0][-1].legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=8)
     return figure
 
@@ -140,6 +141,7 @@ def study_errors(result: Result) -> Figure:
             some = [row for row in own if _is(row, "features", errors)]
             _line(one, some, "nodes", style.HELPS, dashes, f"errors {errors}")
         _frame(one, "nodes", task, model)
+    panels[0].set_ylabel("faithfulness")
     panels[-1].legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=8)
     return figure
 
@@ -201,5 +203,6 @@ def _frame(axes: Axes, axis: str, title: str, note: str) -> None:
     for level in (0, 0.5, 1):
         axes.axhline(level, color=style.FAINT, lw=0.8, zorder=0)
     axes.set(xscale="log", xlabel=f"{axis} kept", ylim=(-0.35, 1.35))
+    style.plain_ticks(axes.xaxis)
     if title:
         style.heading(axes, title, note)

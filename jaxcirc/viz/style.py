@@ -14,8 +14,10 @@ from typing import Any, ParamSpec, TypeVar
 
 import matplotlib
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -72,6 +74,12 @@ def styled(draw: Callable[P, T]) -> Callable[P, T]:
             return draw(*args, **kwargs)
 
     return drawn
+
+
+def plain_ticks(axis: Axis) -> None:
+    """Ticks of a logarithmic axis as 0.01, 10, 1k: matplotlib's own need mathematics to be read."""
+    axis.set_major_formatter(lambda x, _: f"{x:g}" if abs(x) < 1000 else f"{x / 1000:g}k")
+    axis.set_minor_formatter(NullFormatter())
 
 
 def colours(direction: str) -> LinearSegmentedColormap:

@@ -23,7 +23,9 @@ from jaxcirc.experiments.dictionaries import (
     Annotation,
     Look,
     OtherWeights,
+    Reading,
     collect,
+    collect_all,
     evaluate,
     explain,
     feature_json,
@@ -406,6 +408,14 @@ def test_codes_of_some_features(model, contexts, sink, codes):
     close(some.dense(0), codes.dense(9))
     with pytest.raises(ValueError, match="features 0..23"):
         collect(model, dictionaries(16)["relu"], contexts, PLACE, features=[24])
+
+
+def test_several_readings_share_one_run(model, contexts, sink, codes):
+    relu = dictionaries(16)["relu"]
+    asked = [Reading(relu, PLACE, sink), Reading(relu, PLACE, sink, [9, 2])]
+    whole, some = collect_all(model, asked, contexts, batch=BATCH)
+    np.testing.assert_array_equal(whole.value, codes.value)
+    close(some.dense(1), codes.dense(2))
 
 
 @pytest.fixture(scope="module")

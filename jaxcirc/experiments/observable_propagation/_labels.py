@@ -237,8 +237,9 @@ def labels(ready: Ready) -> Section:
 
 def less(one: Interval, other: Interval, spare: float = 0.0) -> Interval:
     """The difference of two numbers, plus what is no difference; their errors add up."""
-    ends = (one.value - other.value, one.low - other.high, one.high - other.low)
-    return Interval(*(end + spare for end in ends), one.n, one.clusters)
+    low, high = one.low - other.high, one.high - other.low
+    value = one.value - other.value
+    return Interval(value + spare, low + spare, high + spare, one.n, one.clusters)
 
 
 PAPER = {2: "", 6: "", 20: "", 60: "0.945 and 0.945", 100: ""}
