@@ -69,8 +69,8 @@ def _norms(model, end: _End) -> Float[Array, "layer head"]:
 
 @jax.jit
 def _features(model, end: _End) -> Float[Array, "layer head d_model"]:
-    """Every head's two products are one matrix product a layer: z's slopes stand in the rows of
-    their value heads, so that W_V is read once and as it lies."""
+    """What W_O takes of the end is one product a layer. What W_V takes of that is written as a
+    product and a sum: W_V is read once, as it lies, and reading it is all that this costs."""
     attn, blocks, y = model.blocks.attn, model.blocks, end.vector
     if end.ids.shape[0]:
         rows = model.embed[end.ids] if model.unembed is None else model.unembed[:, end.ids].T
@@ -81,12 +81,9 @@ def _features(model, end: _End) -> Float[Array, "layer head d_model"]:
     if blocks.attn_post_norm is not None:
         behind = jax.vmap(through_gain)(blocks.attn_post_norm, behind)
     flat = attn.w_o.reshape(n_layers, n_heads * d_head, d_model)
-    slopes = jnp.einsum("lrd,ld->lr", flat, behind).reshape(n_layers, n_heads, d_head)
-    group = jnp.arange(n_heads) // (n_heads // n_values)
-    own = jax.nn.one_hot(group, n_values, dtype=slopes.dtype)
-    rows = jnp.einsum("lhe,hk->lkeh", slopes, own).reshape(n_layers, n_values * d_head, n_heads)
-    values = attn.w_v.reshape(n_layers, d_model, n_values * d_head)
-    found = jnp.einsum("ldr,lrh->lhd", values, rows)
+    slopes = jnp.einsum("lrd,ld->lr", flat, behind).reshape(n_layers, 1, n_values, -1, d_head)
+    found = (attn.w_v[:, :, :, None] * slopes).sum(axis=-1)
+    found = found.reshape(n_layers, d_model, n_heads).swapaxes(1, 2)
     if blocks.attn_norm is not None:
         found = jax.vmap(through_gain)(blocks.attn_norm, found)
     return jnp.where((jnp.arange(n_layers) < end.before)[:, None, None], found, 0.0)

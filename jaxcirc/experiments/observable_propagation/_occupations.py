@@ -77,7 +77,7 @@ def _shared_heads(ready: Ready) -> list[Claim]:
     common = interval_of(_common, effects, [np.arange(len(each)) for each in effects])
     return [
         Claim(
-            f"occupations: bias and pronoun are nearly one feature at {layer}.{head}",
+            f"occupations: bias and pronoun are more alike at {layer}.{head} than at the logits",
             "cosine there; baseline: cosine at the logits",
             exactly(float(cosine(*pair))),
             baseline=float(cosine(*ends)),
