@@ -43,6 +43,10 @@ LADDER = (5, 10, 20, 40)
 ROOM = 64
 """Points that one compiled path has room for; as many as are asked for are run."""
 
+AT_ONCE, TOKENS = 5, 1024
+"""Points that run side by side, which reads weights once for all of them, as long as they have no
+more tokens than this together."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Along:
@@ -193,11 +197,12 @@ def path_slope(
     room = max(ROOM, 1 << (n - 1).bit_length())
     dials = tuple(jnp.asarray(np.resize(x, room), at.x.dtype) for x in path)
     start, ends = (at.layer, at.stream), (at.x, at.target)
+    side = AT_ONCE if n % AT_ONCE == 0 and AT_ONCE * prompts.clean.size <= TOKENS else 1
     asked = (model, objective, prompts, start, ends, dials, jnp.asarray(n), edits)
-    return _path_slope(*asked, site=place.site)
+    return _path_slope(*asked, site=place.site, side=side)
 
 
-@partial(jax.jit, static_argnames=("site",))
+@partial(jax.jit, static_argnames=("site", "side"))
 def _path_slope(
     model,
     objective: Objective,
@@ -209,18 +214,23 @@ def _path_slope(
     edits: Sites,
     *,
     site: str,
+    side: int,
 ) -> Float[Array, "batch pos ..."]:
-    """The first `n` points and weights of `dials`; one program for any number of them."""
+    """The first `n` points and weights of `dials`, some side by side; one program for any number
+    of them."""
 
     def total(value: Array) -> Float[Array, ""]:
         own, resumed = put(site, *start, value)
         return objective(model, prompts.clean, prompts, own | edits, resumed)[0].sum()
 
-    def add(i: Int[Array, ""], mean: Array) -> Array:
-        alpha, weight = (x[i] for x in dials)
-        return mean + weight * jax.grad(total)((1 - alpha) * ends[0] + alpha * ends[1])
+    def slope(alpha: Float[Array, ""]) -> Array:
+        return jax.grad(total)((1 - alpha) * ends[0] + alpha * ends[1])
 
-    return lax.fori_loop(0, n, add, jnp.zeros_like(ends[0]))
+    def add(i: Int[Array, ""], mean: Array) -> Array:
+        alphas, weights = (lax.dynamic_slice_in_dim(x, i * side, side) for x in dials)
+        return mean + jnp.tensordot(weights, jax.vmap(slope)(alphas), 1)
+
+    return lax.fori_loop(0, n // side, add, jnp.zeros_like(ends[0]))
 
 
 def joint_effect(
