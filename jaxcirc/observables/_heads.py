@@ -69,8 +69,8 @@ def _norms(model, end: _End) -> Float[Array, "layer head"]:
 
 @jax.jit
 def _features(model, end: _End) -> Float[Array, "layer head d_model"]:
-    """What W_O takes of the end is one product a layer. What W_V takes of that is written as a
-    product and a sum: W_V is read once, as it lies, and reading it is all that this costs."""
+    """Two products a layer: W_O with the end, W_V with what that gives its heads, each read once
+    and as it lies."""
     attn, blocks, y = model.blocks.attn, model.blocks, end.vector
     if end.ids.shape[0]:
         rows = model.embed[end.ids] if model.unembed is None else model.unembed[:, end.ids].T
@@ -81,9 +81,8 @@ def _features(model, end: _End) -> Float[Array, "layer head d_model"]:
     if blocks.attn_post_norm is not None:
         behind = jax.vmap(through_gain)(blocks.attn_post_norm, behind)
     flat = attn.w_o.reshape(n_layers, n_heads * d_head, d_model)
-    slopes = jnp.einsum("lrd,ld->lr", flat, behind).reshape(n_layers, 1, n_values, -1, d_head)
-    found = (attn.w_v[:, :, :, None] * slopes).sum(axis=-1)
-    found = found.reshape(n_layers, d_model, n_heads).swapaxes(1, 2)
+    slopes = jnp.einsum("lrd,ld->lr", flat, behind).reshape(n_layers, n_values, -1, d_head)
+    found = jnp.einsum("ldke,lkge->lkgd", attn.w_v, slopes).reshape(n_layers, n_heads, d_model)
     if blocks.attn_norm is not None:
         found = jax.vmap(through_gain)(blocks.attn_norm, found)
     return jnp.where((jnp.arange(n_layers) < end.before)[:, None, None], found, 0.0)
