@@ -4,8 +4,8 @@
     uv run python benchmarks/feature_circuit.py      # about 10 minutes on two quiet cores
 
 SmolLM2-135M, 16 agreement prompts of 6 tokens, random ReLU dictionaries of 2,048 features at 13
-places of four blocks. Ours: `nodes(..., method="ig")` as it comes, which tries Gauss-Legendre in 5,
-10, .. points at every place until the gap is small enough, each restarted at its place; the trials
+places of four blocks. Ours: `nodes(..., method="ig")` as it comes, which tries Gauss-Legendre in 1,
+8, .. points at every place until the gap is small enough, each restarted at its place; the trials
 and the measurement of the gap are in its time. The peer: the reference recipe in PyTorch, ten steps
 by the left rule, the whole model run again for each place and step, no gap measured; at its best of
 three thread settings. The contestants alternate; compile time is apart; a machine that others use

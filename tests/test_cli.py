@@ -139,6 +139,11 @@ BAD = {
     ),
     "absent positives": ("discover --method discrete --positives no.jsonl", "there is no file no"),
     "classes of another method": ("discover --positives no.txt", "need --method discrete"),
+    "metric of codes": (
+        "discover --method discrete --metric kl --draws 2",
+        "--method discrete patches nothing: leave out --metric, --draws",
+    ),
+    "edges' method for nodes": ("discover --method acdc", "scores edges: --level edge"),
     "one text": (
         "discover --method discrete --n 1",
         "1 positive and 1 negative texts: give at least two of each",

@@ -12,6 +12,9 @@ from ._discover_discrete import DiscreteOptions, discover_discrete
 from ._show import bars, console, number, print_rows, table_of, write
 from ._source import Source, Word, prompts_of
 
+PATCHED = ("metric", "direction", "verify", "sizes", "draws")
+"""Options of methods that patch."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Discover:
@@ -42,10 +45,15 @@ class Discover:
 
     def __call__(self) -> None:
         if self.method == "discrete" and self.level == "node":
+            self._refuse_others()
             discover_discrete(self.source, self.task, self.discrete, self.out)
             return
         if self.discrete != DiscreteOptions():
             raise ValueError("--positives and the like need --method discrete (level node)")
+        if self.level == "node" and self.method != Discover.method:
+            raise ValueError(
+                f"--method {self.method} scores edges: --level edge --method {self.method}"
+            )
         model, tokenizer = models.load_model(self.source.model)
         prompts, reference = prompts_of(self.source, self.task, tokenizer)
         with bars() as tell:
@@ -53,6 +61,12 @@ class Discover:
             result = find(model, prompts, reference, tell)
         write(result, self.out)
         _print(result)
+
+    def _refuse_others(self) -> None:
+        """Raise `ValueError` for options that ranking by codes has no use for."""
+        given = [name for name in PATCHED if getattr(self, name) != getattr(Discover, name)]
+        if given:
+            raise ValueError(f"--method discrete patches nothing: leave out --{', --'.join(given)}")
 
     def _nodes(self, model, prompts, reference, tell) -> experiments.Result:
         return experiments.discover_task(

@@ -16,11 +16,8 @@ from .baselines import random_directions as random_directions
 from .batchtopk import BatchTopK as BatchTopK
 from .crosscoder import Crosscoder as Crosscoder
 from .crosscoder import init_crosscoder as init_crosscoder
-from .edits import NONE as NONE
-from .edits import Edit as Edit
 from .edits import behaviour_edit as behaviour_edit
 from .edits import best_edit as best_edit
-from .edits import greedy_edit as greedy_edit
 from .edits import labelled_edit as labelled_edit
 from .edits import removed_weight as removed_weight
 from .formats import check as check
@@ -30,6 +27,9 @@ from .formats import shipped as shipped
 from .formats import shipped_places as shipped_places
 from .formats import shipped_suites as shipped_suites
 from .gated import Gated as Gated
+from .greedy import NONE as NONE
+from .greedy import Edit as Edit
+from .greedy import greedy_edit as greedy_edit
 from .heads import Heads as Heads
 from .jumprelu import JumpReLU as JumpReLU
 from .l1 import L1 as L1

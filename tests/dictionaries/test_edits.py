@@ -12,7 +12,7 @@ from jaxcirc.dictionaries import (
     labelled_edit,
     removed_weight,
 )
-from jaxcirc.dictionaries import edits as module
+from jaxcirc.dictionaries import greedy as module
 
 
 @pytest.fixture(autouse=True)

@@ -153,9 +153,9 @@ def nodes(
       averages it while all nodes of a place move together; "relp" is "atp" by relevance
       propagation.
     - `steps`, `rule`: points of "ig" (see `quadrature`; the paper: 10, "left"). Default: for every
-      place and batch the fewest of 5, 10, 20 and 40 whose scores miss the joint effects by less
+      place and batch the fewest of 1, 8, 16 and 32 whose scores miss the joint effects by less
       than `tolerance` of the largest.
-    - `gaps`: without it joint effects are not measured (two runs from each place on), and nobody
+    - `gaps`: without it joint effects are not measured (a run from each place on), and nobody
       knows what the scores leave unexplained.
     - `patch`: what nodes are set to: "counterfactual" (the corrupt run's), "zero", "mean" (over the
       corrupt prompts of `reference` of equal length, by position), "resample" (another prompt's).

@@ -37,15 +37,16 @@ METHODS: tuple[Method, ...] = get_args(Method)
 Path = tuple[Float[np.ndarray, "step"], Float[np.ndarray, "step"]]
 """Points between clean and patched, and their weights."""
 
-LADDER = (5, 10, 20, 40)
-"""Points that are tried, one after the other, where a tolerance asks for them."""
+LADDER = (1, 8, 16, 32)
+"""Points that are tried, one after the other, where a tolerance asks for them: outputs of blocks
+are often done with the midpoint, streams are not."""
 
 ROOM = 64
 """Points that one compiled path has room for; as many as are asked for are run."""
 
-AT_ONCE, TOKENS = 5, 1024
-"""Points that run side by side, which reads weights once for all of them, as long as they have no
-more tokens than this together."""
+AT_ONCE, TOKENS = 8, 1024
+"""Points that run side by side, at most, which reads weights once for all of them, as long as they
+have no more tokens than this together."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -197,7 +198,8 @@ def path_slope(
     room = max(ROOM, 1 << (n - 1).bit_length())
     dials = tuple(jnp.asarray(np.resize(x, room), at.x.dtype) for x in path)
     start, ends = (at.layer, at.stream), (at.x, at.target)
-    side = AT_ONCE if n % AT_ONCE == 0 and AT_ONCE * prompts.clean.size <= TOKENS else 1
+    most = min(AT_ONCE, max(1, TOKENS // prompts.clean.size))
+    side = max(k for k in range(1, most + 1) if n % k == 0)
     asked = (model, objective, prompts, start, ends, dials, jnp.asarray(n), edits)
     return _path_slope(*asked, site=place.site, side=side)
 
@@ -234,24 +236,26 @@ def _path_slope(
 
 
 def joint_effect(
-    model, objective: Objective, prompts: Prompts, place: Node, at: Spliced
+    model, objective: Objective, runs: Runs, place: Node, at: Spliced
 ) -> Float[Array, "batch"]:
     """What patching every node of a place at once does, exactly; the sum of its nodes' integrated
     gradients."""
-    ends = jnp.stack([at.target, at.x])
-    values = _values(model, objective, prompts, at.layer, at.stream, ends, site=place.site)
-    return values[0] - values[1]
+    resumed = (at.layer, at.stream), at.target
+    return _value(model, objective, runs.prompts, *resumed, site=place.site) - runs.base
 
 
 @partial(jax.jit, static_argnames=("site",))
-def _values(
-    model, objective: Objective, prompts: Prompts, layer, stream, values: Array, *, site: str
-) -> Float[Array, "value batch"]:
-    def one(value: Array) -> Float[Array, "batch"]:
-        edits, start = put(site, layer, stream, value)
-        return objective(model, prompts.clean, prompts, edits, start)[0]
-
-    return lax.map(one, values)
+def _value(
+    model,
+    objective: Objective,
+    prompts: Prompts,
+    start: tuple[Int[Array, ""], Array],
+    value: Array,
+    *,
+    site: str,
+) -> Float[Array, "batch"]:
+    edits, resumed = put(site, *start, value)
+    return objective(model, prompts.clean, prompts, edits, resumed)[0]
 
 
 def joint_effects(
@@ -259,5 +263,5 @@ def joint_effects(
 ) -> Float[np.ndarray, "row place"]:
     """The same for every place of a batch, from the first on that is wanted."""
     pairs = zip(places[first:], runs.at[first:], strict=True)
-    each = [joint_effect(model, objective, runs.prompts, *pair) for pair in pairs]
+    each = [joint_effect(model, objective, runs, *pair) for pair in pairs]
     return np.stack([np.asarray(x) for x in each], axis=1)

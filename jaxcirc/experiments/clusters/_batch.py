@@ -97,7 +97,7 @@ def cluster_circuits(
     mean = jnp.einsum("cs,csn->cn", own, by_cluster(node_scores(model, basis, find, how), n))
     columns, sets = chosen(mean, layout, how)
     last = last_cut(layout)
-    joint = joint_effect(model, OBJECTIVE, find.prompts, basis.places[last], find.at[last])
+    joint = joint_effect(model, OBJECTIVE, find, basis.places[last], find.at[last])
     total = jnp.einsum("cs,cs->c", own, by_cluster(joint, n))
     size, errors = jnp.abs(mean), error_columns(layout)
     values = judged(model, basis, judge, sets)

@@ -26,9 +26,9 @@ class Swept:
     - `examples`: texts that dictionaries are trained on. `scored`: texts of each class.
     """
 
-    examples: tuple[int, ...] = (5, 10, 50)
+    examples: tuple[int, ...] = (5, 10, 50, 250)
     scored: tuple[int, ...] = (5, 10, 25, 50, 100, 250)
-    features: tuple[int, ...] = (25, 100, 200, 400)
+    features: tuple[int, ...] = (25, 100, 200, 400, 800)
     penalty: tuple[float, ...] = (0.0, 0.002, 0.005, 0.02, 0.05, 0.2)
     negatives: tuple[str, ...] = ("absent", "corrupt", "random", "copy")
     thresholds: tuple[float, ...] = (0.001, 0.03, 1.0)

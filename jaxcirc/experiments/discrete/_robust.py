@@ -88,7 +88,8 @@ def _ours(case: Case, sizes, seed: int) -> Iterator[tuple[str, str, Any, Any]]:
             yield "discrete", "scored", value, few(value)
     for value in swept.features:
         yield "discrete", "features", value, changed(features=value)
-    for value, run in _penalties(outputs, n, base, sizes, seed):
+    for value in swept.penalty:
+        run = lambda value=value: scored(outputs, n, penalties=[value] * sizes.seeds)  # noqa: E731
         yield "discrete", "penalty", value, run
     for value in swept.negatives:
         yield "discrete", "negatives", value, other(negatives=value)
@@ -116,28 +117,6 @@ def _end_to_end(
 
 def _fitting(settings: Settings, n: int) -> Settings:
     return dataclasses.replace(settings, examples=min(settings.examples, n))
-
-
-def _penalties(outputs, n: int, base: Settings, sizes, seed: int) -> Iterator[tuple[float, Any]]:
-    """All penalties and seeds in one compiled call."""
-    values = sizes.swept.penalty
-
-    @cache
-    def run() -> np.ndarray:
-        trials = len(values) * sizes.seeds
-        scores = score_outputs(
-            outputs[:n],
-            outputs[n:],
-            settings=_fitting(base, len(outputs)),
-            seeds=trials,
-            seed=seed,
-            penalties=np.repeat(values, sizes.seeds).tolist(),
-            pairs=False,
-        )
-        return scores.nodes.reshape(len(values), sizes.seeds, -1)
-
-    for i, value in enumerate(values):
-        yield value, lambda i=i: run()[i]
 
 
 def fewer(scores: DiscreteScores, n: int) -> np.ndarray:

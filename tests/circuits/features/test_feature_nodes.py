@@ -77,7 +77,7 @@ def test_points_are_as_many_as_the_tolerance_asks_for():
     """Each place takes the first of the ladder whose gap, by hand, is small enough."""
     at = case()
     found = {n: scored(at, method="ig", steps=n) for n in LADDER}
-    scale = np.abs(found[5].joint).mean(axis=0).max()
+    scale = np.abs(found[LADDER[0]].joint).mean(axis=0).max()
     for tolerance in (1e-1, 1e-2, 1e-6):
         scores = scored(at, method="ig", tolerance=tolerance)
         for i, steps in enumerate(scores.steps):
