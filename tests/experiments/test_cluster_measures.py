@@ -30,11 +30,17 @@ def test_planted_groups_are_found(method):
     found = clusters.grouped(x, 6, method=method)
     pairs = set(zip(found.tolist(), truth.tolist(), strict=True))
     assert len(pairs) == len(set(found.tolist())) == 6
-    assert clusters.stability(x, found, method=method).value == 1
+    assert steady(x, 6, method) == 1
     noise = np.random.default_rng(1).normal(size=(120, 16))
     noise /= np.linalg.norm(noise, axis=1, keepdims=True)
-    shaky = clusters.stability(noise, clusters.grouped(noise, 12, method=method), method=method)
-    assert shaky.value < 0.6
+    assert steady(noise, 12, method) < 0.6
+
+
+def steady(x: np.ndarray, k: int, method) -> float:
+    """How alike three clusterings are."""
+    found = clusters.stability([clusters.grouped(x, k, method=method, seed=i) for i in range(3)])
+    assert found is not None
+    return found.value
 
 
 def test_clusters_that_are_large_enough_come_first_and_are_as_many_as_wanted():
@@ -43,6 +49,9 @@ def test_clusters_that_are_large_enough_come_first_and_are_as_many_as_wanted():
     x = np.concatenate([x, -np.eye(16)[:4]])  # four that are like no other
     labels = clusters.clusters_of(x, 6, least=4)
     assert enough(labels, 4) == 6 and (np.diff(np.bincount(labels)) <= 0).all()
+    finer = clusters.clusters_of(x, 7, least=2)
+    assert enough(finer, 2) >= 7
+    assert clusters.clusters_of(np.ones((9, 3)) / 3**0.5, 2).max() == 0, "nothing to cut"
     mixed = clusters.shuffled(labels)
     assert (np.bincount(mixed) == np.bincount(labels)).all() and (mixed != labels).any()
 

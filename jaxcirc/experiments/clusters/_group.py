@@ -5,6 +5,8 @@ clustering on the matrix of cosines is that of Marks et al. 2024 (arXiv 2403.196
 and scikit-learn.
 """
 
+import heapq
+from collections.abc import Sequence
 from itertools import combinations
 from typing import Any, Literal, get_args
 
@@ -17,9 +19,6 @@ Grouping = Literal["kmeans", "minibatch", "bisecting", "spectral"]
 
 SPECTRAL = 5000
 """Samples whose matrix of cosines is still taken apart."""
-
-GROWTH = 1.25
-"""By how much more clusters are asked for while too few are large enough."""
 
 
 def grouped(
@@ -84,8 +83,8 @@ def clusters_of(
 ) -> Int[np.ndarray, "sample"]:
     """Clusters of which `wanted` have `least` samples or more, if there are so many.
 
-    More are asked for, a quarter at a time, until there are. Raises `ValueError` for samples that
-    are too few.
+    So many clusters to begin with, of which some are small; then the largest one is cut in two by
+    k-means, and the next, until there are. Raises `ValueError` for samples that are too few.
 
     >>> labels = clusters_of(x, 1000); enough(labels, 4) >= 1000
     """
@@ -95,14 +94,31 @@ def clusters_of(
             f"{len(x)} samples make no {wanted} clusters of {least}: --clusters {max(1, most // 2)}"
             f" or --samples {2 * least * max(1, wanted)}"
         )
-    k, best = wanted, None
-    while True:
-        labels = grouped(x, k, method=method, seed=seed)
-        if best is None or enough(labels, least) > enough(best, least):
-            best = labels
-        if enough(best, least) >= wanted or k == most:
-            return best
-        k = min(most, int(np.ceil(GROWTH * k)))
+    labels = grouped(x, wanted, method=method, seed=seed)
+    sizes = np.bincount(labels).tolist()
+    heap = [(-size, cluster) for cluster, size in enumerate(sizes) if size >= 2 * least]
+    heapq.heapify(heap)
+    while heap and sum(size >= least for size in sizes) < wanted:
+        _, cluster = heapq.heappop(heap)
+        apart = _half(x, np.flatnonzero(labels == cluster), seed)
+        labels[apart] = len(sizes)
+        sizes[cluster] -= len(apart)
+        sizes.append(len(apart))
+        pieces = (cluster, len(sizes) - 1) if len(apart) else ()
+        for piece in pieces:
+            if sizes[piece] >= 2 * least:
+                heapq.heappush(heap, (-sizes[piece], piece))
+    return by_size(labels)
+
+
+def _half(
+    x: Float[np.ndarray, "sample dim"], members: Int[np.ndarray, "member"], seed: int
+) -> Int[np.ndarray, "half"]:
+    """Those members of a cluster that k-means puts apart; none where all rows are the same."""
+    rows = x[members]
+    if (rows == rows[0]).all():
+        return members[:0]
+    return members[grouped(rows, 2, seed=seed) == 1]
 
 
 def shuffled(labels: Int[np.ndarray, "sample"], seed: int = 0) -> Int[np.ndarray, "sample"]:
@@ -110,25 +126,13 @@ def shuffled(labels: Int[np.ndarray, "sample"], seed: int = 0) -> Int[np.ndarray
     return np.random.default_rng((seed, 1)).permutation(labels)
 
 
-def stability(
-    x: Float[np.ndarray, "sample dim"],
-    labels: Int[np.ndarray, "sample"],
-    seeds: int = 3,
-    *,
-    method: Grouping = "kmeans",
-    seed: int = 0,
-) -> Interval | None:
-    """The adjusted Rand index of clusterings from other seeds: 1 the same clusters, 0 as by chance.
+def stability(clusterings: Sequence[Int[np.ndarray, "sample"]]) -> Interval | None:
+    """The adjusted Rand index of clusterings of the same samples from different seeds: 1 the same
+    clusters, 0 as by chance. The mean over all pairs; None for one clustering.
 
-    The mean over all pairs of `seeds` clusterings, `labels` the first of them; None for one seed.
-
-    >>> stability(x, labels).value
+    >>> stability([clusters_of(x, 1000, seed=seed) for seed in range(3)]).value
     """
     from sklearn.metrics import adjusted_rand_score
 
-    if seeds < 2:
-        return None
-    k = int(labels.max()) + 1
-    others = [grouped(x, k, method=method, seed=seed + i) for i in range(1, seeds)]
-    pairs = combinations([labels, *others], 2)
-    return interval(np.asarray([adjusted_rand_score(a, b) for a, b in pairs]))
+    pairs = list(combinations(clusterings, 2))
+    return interval(np.asarray([adjusted_rand_score(a, b) for a, b in pairs])) if pairs else None

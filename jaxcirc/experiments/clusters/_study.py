@@ -151,10 +151,13 @@ class _Job:
         x = represent(self.model, samples, self.basis, s.kind, **options, progress=bar)
 
         def make() -> Arrays:
-            wanted = {"least": s.least, "method": s.grouping, "seed": s.seed}
-            return {"labels": clusters_of(x, s.clusters, **wanted)}
+            return {"labels": self._grouped(x, s.seed)}
 
         return part(self.folder / "labels.safetensors", make)["labels"], x
+
+    def _grouped(self, x: np.ndarray, seed: int) -> np.ndarray:
+        s = self.settings
+        return clusters_of(x, s.clusters, least=s.least, method=s.grouping, seed=seed)
 
     def circuits(
         self, samples: Samples, labels: np.ndarray, n: int, how: How, x: np.ndarray
@@ -181,7 +184,7 @@ class _Job:
             other,
             explained(samples, labels, n),
             explained(samples, mixed, n),
-            stability(x, labels, s.seeds, method=s.grouping, seed=s.seed),
+            stability([labels, *(self._grouped(x, s.seed + i) for i in range(1, s.seeds))]),
         )
         return measures, found, chosen, rate
 
