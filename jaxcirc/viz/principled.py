@@ -11,6 +11,8 @@ from ..experiments import Result
 from . import _reading, style
 
 MARKERS = {
+    "supervised": "P",
+    "supervised, means": "X",
     "l1": "o",
     "gated": "s",
     "topk": "^",
@@ -20,7 +22,7 @@ MARKERS = {
     "neurons": "+",
     "PCA": "*",
 }
-"""Of kinds of dictionary; others are hexagons."""
+"""Of kinds of dictionary; shipped ones are hexagons."""
 
 MOST = 6
 """Panels, at most."""
@@ -39,7 +41,7 @@ def control_plane(result: Result) -> Figure:
     panels = list(dict.fromkeys((r["cross-section"], r["attribute"]) for r in rows))[:MOST]
     n = max(1, len(panels))
     wide = min(n, 3)
-    figure = Figure(figsize=(5.0 * wide, 4.4 * -(-n // wide)), layout="constrained")
+    figure = Figure(figsize=(5.0 * wide + 1.4, 4.4 * -(-n // wide)), layout="constrained")
     grid = figure.subplots(-(-n // wide), wide, squeeze=False).ravel()
     for axes, (section, attribute) in zip(grid, panels, strict=False):
         own = [r for r in rows if (r["cross-section"], r["attribute"]) == (section, attribute)]
@@ -47,8 +49,10 @@ def control_plane(result: Result) -> Figure:
         style.heading(axes, f"{attribute} at {section}", "larger: more moves; hollow: by labels")
     for axes in grid[len(panels) :]:
         axes.set_axis_off()
-    if panels:
-        grid[0].legend(fontsize=7.5, loc="lower right")
+    named = [zip(*axes.get_legend_handles_labels(), strict=True) for axes in grid]
+    handles = {label: handle for pairs in named for handle, label in pairs}
+    if handles:
+        figure.legend(handles.values(), handles, fontsize=8, loc="outside right center")
     return figure
 
 
@@ -57,11 +61,12 @@ def _draw(axes: Axes, rows: Sequence) -> None:
     axes.axhline(none, color=style.FAINT, lw=1.2, zorder=0)
     axes.annotate(
         "no intervention",
-        (0.02, none),
+        (0.98, none),
         (0, 3),
         textcoords="offset points",
         xycoords=("axes fraction", "data"),
         fontsize=7.5,
+        ha="right",
         color=style.MUTED,
     )
     for name in dict.fromkeys(str(r["dictionary"]) for r in rows):
@@ -75,11 +80,12 @@ def _draw_kind(axes: Axes, name: str, rows: Sequence) -> None:
         axes.axhline(row["accuracy"], color=style.MUTED, lw=0.8, ls=":")
         axes.annotate(
             name,
-            (0.02, row["accuracy"]),
+            (0.98, row["accuracy"]),
             (0, 3),
             textcoords="offset points",
             xycoords=("axes fraction", "data"),
             fontsize=7.5,
+            ha="right",
             color=style.MUTED,
         )
     for edit, filled in (("nearest", True), ("supervised", True), ("by labels", False)):
@@ -98,7 +104,7 @@ def _draw_kind(axes: Axes, name: str, rows: Sequence) -> None:
             color=None if marker not in "x+" else colour,
             linewidths=1.1,
             alpha=0.8,
-            label=name if edit != "by labels" else None,
+            label=name.partition("/")[0] if filled else None,
             **faces,
         )
 
