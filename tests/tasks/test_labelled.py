@@ -78,6 +78,8 @@ def test_agreement_and_pronouns_label_number_and_gender(words):
     np.testing.assert_array_equal(other.labels["gender"], 1 - gender.labels["gender"])
     half = len(gender.maker.values["name"]) // 2
     np.testing.assert_array_equal(gender.labels["name"] // half, gender.labels["gender"])
+    assert number.maker.coded == ("number", "noun"), "nouns have both numbers"
+    assert gender.maker.coded == ("gender",), "a name tells the gender"
 
 
 def test_some_of_them_keep_their_labels_and_what_cannot_be_is_one_line(words):

@@ -26,8 +26,8 @@ def fitted(train: Bench, named: Named, method: Method = "least_squares") -> list
 
 
 def independent(source: Labelled) -> Named:
-    """Attributes that can be changed one at a time."""
-    names = source.maker.editable
+    """Attributes that vary apart from each other."""
+    names = source.maker.coded
     return {n: source.labels[n] for n in names}, {n: source.sizes[n] for n in names}
 
 

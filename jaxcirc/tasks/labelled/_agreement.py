@@ -37,6 +37,7 @@ class AgreementMaker:
     nouns: tuple[int, ...]
     name: str = "agreement"
     editable: tuple[str, ...] = ("number",)
+    coded: tuple[str, ...] = ("number", "noun")
     after: tuple[str, ...] = ()
 
     @property

@@ -47,6 +47,7 @@ class IOIMaker:
     spare: str
     name: str = "ioi"
     editable: tuple[str, ...] = ("IO", "S", "Pos")
+    coded: tuple[str, ...] = ("IO", "S", "Pos")
     after: tuple[str, ...] = ("S1", "S2")
 
     @property

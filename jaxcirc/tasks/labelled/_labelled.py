@@ -46,6 +46,11 @@ class Maker(Protocol):
         ...
 
     @property
+    def coded(self) -> tuple[str, ...]:
+        """Attributes that codes are made for: those, and others that vary apart from them."""
+        ...
+
+    @property
     def after(self) -> tuple[str, ...]:
         """Spans behind which the next column is named too: "S1" adds "S1+1"."""
         ...

@@ -35,6 +35,7 @@ class PronounMaker:
     names: tuple[tuple[str, ...], tuple[str, ...]]
     name: str = "pronouns"
     editable: tuple[str, ...] = ("gender",)
+    coded: tuple[str, ...] = ("gender",)
     after: tuple[str, ...] = ("name",)
 
     @property
