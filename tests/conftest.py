@@ -5,7 +5,6 @@ import os
 import shutil
 import sys
 import tempfile
-from pathlib import Path
 
 import jax
 import pytest
@@ -37,11 +36,10 @@ def pytest_addoption(parser):
 
 @pytest.fixture(autouse=True, scope="module")
 def _few_executables():
-    """Each holds about 100 memory maps; a process may have 65,530 and dies beyond."""
+    from jaxcirc.experiments._memory import relieve
+
     yield
-    maps = Path("/proc/self/maps")
-    if not maps.exists() or len(maps.read_bytes().splitlines()) > 22_000:
-        jax.clear_caches()
+    relieve()
 
 
 def pytest_collection_modifyitems(items):

@@ -1,7 +1,7 @@
 """Sections of a study, kept as they are finished, so that a killed run loses at most one.
 
 A section is `NAME.json` beside `NAME.safetensors`; `job.json` says what all of them are of. Imports
-`_claim` and `_result`.
+`_claim`, `_memory` and `_result`.
 """
 
 import dataclasses
@@ -17,6 +17,7 @@ from safetensors.numpy import load_file, save
 from ...dictionaries.formats import write_file
 from ...tasks import Interval
 from .._claim import Claim
+from .._memory import relieve
 from .._result import Row, finite
 
 
@@ -51,11 +52,13 @@ class Store:
             write_file(mark, said)
 
     def section(self, name: str, make: Callable[[], Section]) -> Section:
-        """The section of a name: read if it is there, else made and kept."""
+        """The section of a name: read if it is there, else made and kept; then programs that a long
+        study has piled up are let go."""
         stem = re.sub(r"[^\w.+-]+", "_", name)
         path = self.folder / f"{stem}.json"
         if not path.exists():
             self._keep(path, make())
+            relieve()
         return _parsed(path)
 
     def _keep(self, path: Path, section: Section) -> None:
