@@ -138,6 +138,10 @@ BAD = {
         "negatives alone: --positives FILE --negatives FILE",
     ),
     "absent positives": ("discover --method discrete --positives no.jsonl", "there is no file no"),
+    "positives alone": (
+        "discover --method discrete --positives no.txt",
+        "positives alone: --positives no.txt --negatives FILE",
+    ),
     "classes of another method": ("discover --positives no.txt", "need --method discrete"),
     "metric of codes": (
         "discover --method discrete --metric kl --draws 2",

@@ -44,7 +44,7 @@ class DiscreteOptions:
 def texts_of(source: Source, task: str, options: DiscreteOptions, tokenizer) -> tasks.Contrast:
     """The two classes asked for: own files, own pairs, or a task's.
 
-    Raises `ValueError` for negatives without positives, or pairs beside them.
+    Raises `ValueError` for one class of texts alone, or pairs beside them.
     """
     ours, theirs = options.positives, options.negatives
     if ours is None and theirs is not None:
@@ -52,6 +52,10 @@ def texts_of(source: Source, task: str, options: DiscreteOptions, tokenizer) -> 
     if ours is not None:
         if source.prompts is not None:
             raise ValueError("--positives and --prompts both say what to read: give one of them")
+        if theirs is None and ours.suffix == ".txt":
+            raise ValueError(
+                f"positives alone: --positives {ours} --negatives FILE, or JSON lines of both"
+            )
         if theirs is None:
             return tasks.contrast_jsonl(tokenizer, ours, bos=source.bos)
         return tasks.contrast_files(tokenizer, ours, theirs, bos=source.bos)
