@@ -96,18 +96,20 @@ def study_sweeps(result: Result) -> Figure:
     figure = Figure(figsize=(3.4 * len(SWEPT) + 1.4, 3.4), layout="constrained")
     panels = figure.subplots(1, len(SWEPT), sharey=True)
     for axes, setting in zip(panels, SWEPT, strict=True):
+        swept = [row for row in rows if row["setting"] == setting]
+        values = list(dict.fromkeys(str(row["value"]) for row in swept))
         for i, case in enumerate(cases):
-            own = [r for r in rows if r["setting"] == setting and r["case"] == case]
-            x = [float(row["value"]) for row in own]
+            own = [row for row in swept if row["case"] == case]
+            x = [values.index(str(row["value"])) for row in own]
             y, sd = _reading.column(own, "AUC"), _reading.column(own, "sd")
             colour = colormaps["tab10"](i)
             axes.fill_between(x, y - sd, y + sd, color=colour, alpha=0.12, lw=0)
             axes.plot(x, y, color=colour, marker="o", ms=3, label=case)
         axes.axhline(0.5, color=style.FAINT, lw=1, zorder=0)
-        axes.set_xscale("symlog" if setting == "penalty" else "log")
-        style.plain_ticks(axes.xaxis)
+        axes.set_xticks(np.arange(len(values)), values)
         axes.set(ylim=(0, 1.03))
         style.heading(axes, setting)
+    panels[0].set_ylabel("AUC")
     if cases:
         panels[-1].legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=8)
     return figure
@@ -134,6 +136,7 @@ def study_kept(result: Result) -> Figure:
         for level in (0, 1):
             axes.axhline(level, color=style.FAINT, lw=1, zorder=0)
         axes.set_xscale("symlog")
+        axes.set_xlim(left=0)
         style.plain_ticks(axes.xaxis)
         axes.set(xlabel="heads kept")
         style.heading(axes, task, "share of the logit difference kept")

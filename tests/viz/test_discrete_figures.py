@@ -35,8 +35,9 @@ def test_the_study_draws_what_is_there():
     found = result("study_discrete", rows, {"roc_node_discrete": np.linspace(0, 1, 101)})
     areas = viz.study_areas(found)
     assert [t.get_text() for t in areas.axes[0].get_yticklabels()] == ["discrete", "EAP"]
-    (line,) = viz.study_sweeps(found).axes[2].get_lines()[:1]
-    assert line.get_xdata().tolist() == [25, 50]
+    sweep = viz.study_sweeps(found).axes[2]
+    assert list(sweep.get_lines()[0].get_xdata()) == [0, 1]
+    assert [t.get_text() for t in sweep.get_xticklabels()] == ["25", "50"]
     assert viz.study_kept(found).axes[0].get_lines()[0].get_ydata().tolist() == [0, 1]
     assert len(viz.study_rocs(found).axes[0].get_lines()) == 2
     nothing = result("study_discrete")
