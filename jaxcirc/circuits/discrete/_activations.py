@@ -66,7 +66,7 @@ def component_outputs(
 
 @partial(jax.jit, static_argnames=("pool", "mlps"))
 def _outputs(model, tokens, mask, *, pool: Pool, mlps: bool):
-    sites = ("head_out", "mlp_out") if mlps and "mlp_out" in model.sites() else ("head_out",)
+    sites = ("z", "mlp_out") if mlps and "mlp_out" in model.sites() else ("z",)
     real = mask.astype(jnp.float32)
     weights = real / real.sum(axis=1, keepdims=True)
     if pool == "last":
@@ -75,9 +75,9 @@ def _outputs(model, tokens, mask, *, pool: Pool, mlps: bool):
     edit = Read() if pool == "each" else Weighted(along)
     edits = Sites(**{site: edit for site in sites})
     _, seen = run(model, tokens, edits, mask=mask, layers=model.n_layers)
-    if pool != "each":
+    if pool != "each":  # one position, its mean taken before W_O, which is linear
         seen = jax.tree.map(lambda x: x[:, :, None], seen)
-    parts = [seen.head_out]  # [layer batch pos head d_model]
+    parts = [jnp.einsum("lbphe,lhed->lbphd", seen.z, model.blocks.attn.w_o)]
     if len(sites) == 2:
         parts.append(seen.mlp_out[:, :, :, None])
     both = jnp.moveaxis(jnp.concatenate(parts, axis=3), 0, 2)
