@@ -66,7 +66,9 @@ def component_outputs(
 
 @partial(jax.jit, static_argnames=("pool", "mlps"))
 def _outputs(model, tokens, mask, *, pool: Pool, mlps: bool):
-    sites = ("z", "mlp_out") if mlps and "mlp_out" in model.sites() else ("z",)
+    normed = "attn_post_scale" in model.sites()  # then what heads write is not linear in z
+    own = "head_out" if normed else "z"
+    sites = (own, "mlp_out") if mlps and "mlp_out" in model.sites() else (own,)
     real = mask.astype(jnp.float32)
     weights = real / real.sum(axis=1, keepdims=True)
     if pool == "last":
@@ -75,9 +77,10 @@ def _outputs(model, tokens, mask, *, pool: Pool, mlps: bool):
     edit = Read() if pool == "each" else Weighted(along)
     edits = Sites(**{site: edit for site in sites})
     _, seen = run(model, tokens, edits, mask=mask, layers=model.n_layers)
-    if pool != "each":  # one position, its mean taken before W_O, which is linear
+    if pool != "each":
         seen = jax.tree.map(lambda x: x[:, :, None], seen)
-    parts = [jnp.einsum("lbphe,lhed->lbphd", seen.z, model.blocks.attn.w_o)]
+    out = model.blocks.attn.w_o  # applied to means, where it can be
+    parts = [seen.head_out if normed else jnp.einsum("lbphe,lhed->lbphd", seen.z, out)]
     if len(sites) == 2:
         parts.append(seen.mlp_out[:, :, :, None])
     both = jnp.moveaxis(jnp.concatenate(parts, axis=3), 0, 2)
