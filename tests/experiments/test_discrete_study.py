@@ -212,8 +212,11 @@ def test_the_study_runs_whole(study, tmp_path, capsys):
     assert {"overlap", "cost"} <= sections
     known = {row["method"] for row in result.table if row["section"] == "known"}
     assert {"discrete", "EAP", "EAP-IG", "HISP", "SP", "ACDC", "random"} <= known
-    settings = {row["setting"] for row in result.table if row["section"] == "swept"}
+    swept = [row for row in result.table if row["section"] == "swept"]
+    settings = {row["setting"] for row in swept}
     assert {"examples", "scored", "features", "penalty", "negatives", "end to end"} <= settings
+    for setting, both in (("pool", {"mean", "last"}), ("decoder_norm", {"column", "reference"})):
+        assert {row["value"] for row in swept if row["setting"] == setting} == both
     written = {path.name for path in viz.write(result, tmp_path)}
     assert {"areas.png", "rocs.png", "sweeps.png", "kept.png", "index.html"} <= written
     assert experiments.load_result(tmp_path).table == list(result.table)

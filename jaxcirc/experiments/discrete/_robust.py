@@ -93,9 +93,13 @@ def _ours(case: Case, sizes, seed: int) -> Iterator[tuple[str, str, Any, Any]]:
         yield "discrete", "penalty", value, run
     for value in swept.negatives:
         yield "discrete", "negatives", value, other(negatives=value)
-    yield "discrete", "decoder_norm", "reference", changed(decoder_norm="reference")
-    yield "discrete", "normalise", "yes", lambda: scored(outputs, n, normalise=True)
-    yield "discrete", "pool", "last", other(pool="last")
+    for value in ("column", "reference"):
+        yield "discrete", "decoder_norm", value, changed(decoder_norm=value)
+    for value, word in ((False, "no"), (True, "yes")):
+        run = lambda value=value: scored(outputs, n, normalise=value)  # noqa: E731
+        yield "discrete", "normalise", word, run
+    for value in ("mean", "last"):
+        yield "discrete", "pool", value, other(pool=value)
     for total in END_TO_END:
         run = lambda total=total: _end_to_end(outputs, n, total, base, sizes.seeds, seed)  # noqa: E731
         yield "discrete", "end to end", total, run
