@@ -32,7 +32,7 @@ from jaxcirc.experiments.principled._isolation import isolation_rows
 from jaxcirc.experiments.principled._occlusion import Scale, codes_of, recovered
 from jaxcirc.experiments.principled._search import _codes_of, _name
 from jaxcirc.experiments.principled._small import Small, prompts
-from jaxcirc.experiments.principled._subjects import Drawn, config_of, levels_of
+from jaxcirc.experiments.principled._subjects import Drawn, config_of, levels_of, trained
 from jaxcirc.models import toy
 from jaxcirc.patching import Component
 from jaxcirc.tasks.labelled import labelled_ioi
@@ -159,6 +159,19 @@ def test_a_population_has_every_level_and_seed_and_levels_are_taken_from_the_mid
     first = source.batch()["a"][0]
     source.restore({"used": np.asarray(1)})
     np.testing.assert_array_equal(source.batch()["a"][0], first)
+
+
+@pytest.mark.parametrize("kind", ["l1", "gated", "topk", "jumprelu", "frozen decoder"])
+def test_what_all_prompts_share_changes_no_task_dictionary(kind):
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((256, 4)) @ rng.standard_normal((4, 12)) + rng.standard_normal(12)
+    x, shared = x.astype(np.float32), np.full(12, 64.0, np.float32)
+    recipe = Recipe(16, 2560, 64, seeds=1, levels=1, architectures=(kind,))
+    plain, moved = (trained([jnp.asarray(v)], recipe)[0].dictionaries[0] for v in (x, x + shared))
+    features = plain.encode(jnp.asarray(x))
+    np.testing.assert_allclose(moved.encode(jnp.asarray(x + shared)), features, atol=2e-3)
+    np.testing.assert_allclose(moved.decode(features) - shared, plain.decode(features), atol=2e-3)
+    assert float((features != 0).sum(axis=1).mean()) > 0.5
 
 
 def test_two_clusters_are_worth_less_to_two_features_than_to_many():

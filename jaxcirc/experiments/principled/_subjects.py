@@ -93,22 +93,34 @@ def trained(
 ) -> list[Subject]:
     """Task dictionaries of every architecture, level and seed.
 
+    They learn how activations differ from their mean, which prompts of one task share and which is
+    most of their length: levels are in units of what varies.
+
     - `values`: activations of the components on prompts to learn from. `draw`: of the order in
       which they are seen.
 
     >>> trained([activations], Recipe(architectures=("topk",), tokens=20_000))
     """
-    arrays = {f"component {i}": np.asarray(x) for i, x in enumerate(values)}
+    means = [np.asarray(x).mean(axis=0) for x in values]
+    pairs = zip(values, means, strict=True)
+    arrays = {f"component {i}": np.asarray(x) - mean for i, (x, mean) in enumerate(pairs)}
     runs = [run for kind in recipe.architectures for run in _runs(kind, recipe)]
     found = []
     for i, (kind, configs) in enumerate(runs):
         fitted = fit([c for _, c in configs], Drawn(arrays, recipe.batch, draw))
         members = zip(*fitted.dictionaries.values(), strict=True)
         for (level, config), own in zip(configs, members, strict=True):
-            found.append(Subject(kind, level, config.seed, tuple(own)))
+            moved = tuple(_moved(d, mean) for d, mean in zip(own, means, strict=True))
+            found.append(Subject(kind, level, config.seed, moved))
         if progress is not None:
             progress(i + 1, len(runs))
     return found
+
+
+def _moved(dictionary: Any, mean: Float[np.ndarray, "d"]) -> AbstractDictionary:
+    """The same for activations with this mean."""
+    bias = dictionary.coder.b_dec
+    return eqx.tree_at(lambda d: d.coder.b_dec, dictionary, bias + mean.astype(bias.dtype))
 
 
 def _runs(kind: str, recipe: Recipe) -> Iterator[tuple[str, list[tuple[str, Config]]]]:
