@@ -18,8 +18,9 @@ from scipy import stats
 
 from ...dictionaries import (
     AbstractDictionary,
+    Coder,
     Config,
-    Pursuit,
+    JumpReLU,
     fit,
     greedy_edit,
     labelled_edit,
@@ -121,19 +122,28 @@ def _largest(codes: np.ndarray, rows: np.ndarray) -> np.ndarray:
     return (codes @ rows.T / np.maximum(lengths, 1e-12)).max(axis=1)
 
 
+def oracle(world: World) -> JumpReLU:
+    """The codes themselves, read off by least squares: they are independent, so that without noise
+    each is there once or not at all."""
+    rows = world.atoms
+    n, d = rows.shape
+    w_enc, w_dec = _arrays(np.linalg.pinv(rows), rows)
+    coder = Coder(w_enc, jnp.zeros(n), w_dec, jnp.zeros(d))
+    return JumpReLU(coder, jnp.full(n, 0.5))
+
+
 def controls(world: World, trained: Coded, key: jax.Array, k: int) -> dict[str, AbstractDictionary]:
     """An oracle, and copies that are known to be worse."""
     zero = jnp.zeros(world.atoms.shape[1])
-    rows = jnp.asarray(world.atoms, jnp.float32)
     order = jax.random.permutation(key, trained.d_dict)
     coder = trained.coder
     mixed = dataclasses.replace(coder, w_dec=coder.w_dec[order])
     noisy = coder.w_dec + coder.w_dec.std() * jax.random.normal(key, coder.w_dec.shape)
     return {
-        "oracle": Pursuit(zero, rows, k),
+        "oracle": oracle(world),
         "shuffled decoder": trained.with_coder(mixed),
         "noisy decoder": trained.with_coder(dataclasses.replace(coder, w_dec=noisy)),
-        "random directions": random_directions(key, rows.shape[1], trained.d_dict, k, zero),
+        "random directions": random_directions(key, len(zero), trained.d_dict, k, zero),
     }
 
 
