@@ -25,7 +25,7 @@ from jaxcirc.experiments.principled import (
     compare,
     principled_sizes,
 )
-from jaxcirc.experiments.principled._audit import World, measured, oracle, rank, ranked_by
+from jaxcirc.experiments.principled._audit import World, controls, measured, rank, ranked_by
 from jaxcirc.experiments.principled._causal import exchanged, without
 from jaxcirc.experiments.principled._control import Cell, Outcome, judged, nearest, surprise
 from jaxcirc.experiments.principled._isolation import isolation_rows
@@ -263,9 +263,11 @@ def test_every_metric_puts_an_oracle_above_a_shuffled_copy_and_ranks_with_the_tr
     ranks = {r["metric"]: r["rank with truth"] for r in rows if r["section"] == "audit"}
     assert ranks["edit accuracy"] > 0.5
     assert rank([1, 2, 3], [1, 1, 1]) == 0.0
-    clear = dataclasses.replace(World.of(), noise=0.0)
-    whole = measured(clear, oracle(clear))
-    assert whole["truth"] == pytest.approx(1, abs=1e-6) and whole["edit accuracy"] == 1
+    world = World.of()
+    whole = measured(
+        world, controls(world, subject(features=64).dictionaries[0], jax.random.key(0), 3)["oracle"]
+    )
+    assert whole["truth"] == pytest.approx(1, abs=1e-3) and whole["edit accuracy"] > 0.95
 
 
 @pytest.mark.slow

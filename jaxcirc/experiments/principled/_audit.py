@@ -20,7 +20,7 @@ from ...dictionaries import (
     AbstractDictionary,
     Coder,
     Config,
-    JumpReLU,
+    TopK,
     fit,
     greedy_edit,
     labelled_edit,
@@ -122,14 +122,13 @@ def _largest(codes: np.ndarray, rows: np.ndarray) -> np.ndarray:
     return (codes @ rows.T / np.maximum(lengths, 1e-12)).max(axis=1)
 
 
-def oracle(world: World) -> JumpReLU:
-    """The codes themselves, read off by least squares: they are independent, so that without noise
-    each is there once or not at all."""
+def oracle(world: World, k: int) -> TopK:
+    """The codes themselves, the k strongest by least squares: codes are independent, so that
+    without noise each is there once or not at all."""
     rows = world.atoms
     n, d = rows.shape
     w_enc, w_dec = _arrays(np.linalg.pinv(rows), rows)
-    coder = Coder(w_enc, jnp.zeros(n), w_dec, jnp.zeros(d))
-    return JumpReLU(coder, jnp.full(n, 0.5))
+    return TopK(Coder(w_enc, jnp.zeros(n), w_dec, jnp.zeros(d)), k)
 
 
 def controls(world: World, trained: Coded, key: jax.Array, k: int) -> dict[str, AbstractDictionary]:
@@ -140,7 +139,7 @@ def controls(world: World, trained: Coded, key: jax.Array, k: int) -> dict[str, 
     mixed = dataclasses.replace(coder, w_dec=coder.w_dec[order])
     noisy = coder.w_dec + coder.w_dec.std() * jax.random.normal(key, coder.w_dec.shape)
     return {
-        "oracle": oracle(world),
+        "oracle": oracle(world, k),
         "shuffled decoder": trained.with_coder(mixed),
         "noisy decoder": trained.with_coder(dataclasses.replace(coder, w_dec=noisy)),
         "random directions": random_directions(key, len(zero), trained.d_dict, k, zero),
