@@ -19,6 +19,7 @@ MARKERS = {
     "batchtopk": "v",
     "jumprelu": "D",
     "frozen decoder": "x",
+    "random directions": ".",
     "neurons": "+",
     "PCA": "*",
 }

@@ -14,6 +14,7 @@ from jaxcirc import load_result, viz
 from jaxcirc.dictionaries import TopK, init_coder, supervised
 from jaxcirc.experiments import principled
 from jaxcirc.experiments.principled import (
+    LEVELS,
     Approximation,
     Asked,
     CrossSection,
@@ -30,9 +31,10 @@ from jaxcirc.experiments.principled._causal import exchanged, without
 from jaxcirc.experiments.principled._control import Cell, Outcome, judged, nearest, surprise
 from jaxcirc.experiments.principled._isolation import isolation_rows
 from jaxcirc.experiments.principled._occlusion import Scale, codes_of, recovered
+from jaxcirc.experiments.principled._references import aligned, moved, undirected
 from jaxcirc.experiments.principled._search import _codes_of, _name
 from jaxcirc.experiments.principled._small import Small, prompts
-from jaxcirc.experiments.principled._subjects import Drawn, config_of, levels_of, trained
+from jaxcirc.experiments.principled._subjects import Drawn, coded, config_of, levels_of, trained
 from jaxcirc.models import toy
 from jaxcirc.patching import Component
 from jaxcirc.tasks.labelled import labelled_ioi
@@ -131,6 +133,28 @@ def test_more_moves_leave_no_more_of_the_way(found):
     assert outcomes[0].hits.shape == (10,)
 
 
+def test_a_learned_subspace_surprises_prompts_apart_no_more_than_where_it_began(found):
+    bench, target = found.select, found.select.target("IO")
+    gaps = [y - x for x, y in zip(bench.values, target.values, strict=True)]
+
+    def rest(steps):
+        edited = moved(bench.values, gaps, aligned(bench, "IO", 2, steps, 0.3))
+        groups, truth = jnp.asarray(bench.source.groups), jnp.asarray(target.truth)
+        return float(surprise(jnp.asarray(bench.logits(edited)), groups, truth)[1::2].mean())
+
+    assert rest(6) <= rest(0) + 1e-6
+
+
+def test_random_directions_stand_beside_a_dictionary_as_many_and_as_active(found):
+    own = subject()
+    (codes,) = coded(own.dictionaries[0], found.train.values[0])
+    (rival,) = undirected(own, found.train.values).dictionaries
+    (others,) = coded(rival, found.train.values[0])
+    assert rival.d_dict == own.dictionaries[0].d_dict
+    active = [float((x != 0).sum(axis=1).mean()) for x in (codes, others)]
+    assert abs(active[0] - active[1]) <= 0.5
+
+
 def test_surprise_is_that_of_a_group():
     logits = jnp.log(jnp.asarray([[0.5, 0.25, 0.25]]))
     groups = jnp.asarray([0, 1, 1])
@@ -162,7 +186,8 @@ def test_a_population_has_every_level_and_seed_and_levels_are_taken_from_the_mid
 
 
 @pytest.mark.parametrize("kind", ["l1", "gated", "topk", "jumprelu", "frozen decoder"])
-def test_what_all_prompts_share_changes_no_task_dictionary(kind):
+def test_what_all_prompts_share_changes_no_task_dictionary(kind, monkeypatch):
+    monkeypatch.setitem(LEVELS, "gated", (2.5,))  # four dimensions at random are no task
     rng = np.random.default_rng(0)
     x = rng.standard_normal((256, 4)) @ rng.standard_normal((4, 12)) + rng.standard_normal(12)
     x, shared = x.astype(np.float32), np.full(12, 64.0, np.float32)

@@ -16,6 +16,7 @@ from .._result import Row
 from ._audit import rank
 from ._control import Cell
 from ._judge import LEADING, Judged
+from ._references import RANDOM
 
 TASK_KINDS = ("l1", "gated", "topk", "batchtopk", "jumprelu")
 MARGIN = 0.1
@@ -129,27 +130,38 @@ def shipped_claims(found: Judged, kind: str, most: int) -> list[Claim]:
         codes = found.cell(attribute, "supervised", "supervised", 1)
         cell = found.cell(attribute, kind, "nearest", most)
         few = found.cell(attribute, kind, "nearest", LEADING)
+        chance = found.cell(attribute, RANDOM, "nearest", most)
         if codes is None or cell is None or few is None:
             continue
         where = f"{found.section.name}, {attribute}"
-        claims.append(
+        claims += [
             Claim(
                 f"{where}: a full-distribution dictionary is less successful than codes",
                 f"accuracy of codes less its own, {LEADING} moves",
                 _difference(found, codes, few),
                 floor=MARGIN,
                 paper="often needs 32 features or more",
-            )
-        )
-        claims.append(
+            ),
             Claim(
                 f"{where}: many features bring it nearer",
                 f"accuracy with {most} moves less that with {LEADING}",
                 _difference(found, cell, few),
                 floor=0.05,
-            )
-        )
+            ),
+        ]
+        if chance is not None:
+            claims.append(_above_chance(found, cell, chance, where))
     return claims
+
+
+def _above_chance(found: Judged, cell: Cell, chance: Cell, where: str) -> Claim:
+    return Claim(
+        f"{where}: its directions edit better than random ones",
+        f"accuracy with {cell.k} moves less that of as many random directions",
+        _difference(found, cell, chance),
+        floor=0.05,
+        paper="random ones match learned ones (Korznikov et al. 2026)",
+    )
 
 
 def split_claim(row: Row, where: str) -> Claim:

@@ -19,6 +19,7 @@ from ._claims import shipped_claims
 from ._data import Data, clean_row
 from ._judge import Asked, Judged
 from ._ravel import disentangle
+from ._references import undirected
 from ._study import READING
 from ._subjects import Subject
 
@@ -70,13 +71,14 @@ def judge_dictionary(
             make(tokenizer, few, seed + 3, "templates"),
         )
         section = CrossSection(str(component), (component,), data.attributes)
-        found = Judged(section, data, Asked(tuple(ks), 8, 20, behaviour=(name,)))
+        found = Judged(section, data, Asked(tuple(ks), 32, 20, behaviour=(name,)))
         _check_width(found, dictionary)
         found.supervise()
         if found.attributes:
             found.refer()
         done = None if tell is None else lambda i, n: tell("tests", i, n)
-        found.judge([Subject(name, "", 0, (dictionary,))], done)
+        own = Subject(name, "", 0, (dictionary,))
+        found.judge([own, undirected(own, found.train.values)], done)
         if ravel is not None:
             there = dataclasses.replace(component, pos="entity")
             asked = read_ravel(tokenizer, ravel, seed=seed)

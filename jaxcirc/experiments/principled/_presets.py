@@ -41,7 +41,7 @@ class Sizes:
     known: tuple[Component, ...] = ()
     ks: tuple[int, ...] = (2, 4, 8)
     wide: tuple[int, ...] = (2, 8, 32)
-    das_size: int = 8
+    das_size: int = 32
     das_steps: int = 30
     recipe: Recipe = Recipe()
     toy: Scale = Scale()
@@ -105,7 +105,7 @@ PAPER = Sizes(
     sites=GPT2,
     sections=len(GPT2),
     ks=(2, 4, 6),
-    recipe=Recipe(features=1024, tokens=5_000_000, batch=1024, levels=3),
+    recipe=Recipe(features=1024, tokens=5_000_000, batch=1024, learning_rate=1e-3, levels=3),
     expected="in the paper supervised edits agree on more than 80 % but for S; IO at (B)NM out with"
     " k = 2: supervised .96, vanilla .54, gated .97, TopK .95 (the follow-up)",
 )

@@ -13,6 +13,7 @@ from ..feature_circuits import Section
 from ._bank import Bank
 from ._bench import CrossSection
 from ._claims import shipped_claims
+from ._references import undirected
 from ._search import search
 from ._subjects import Subject
 
@@ -56,7 +57,8 @@ def judge_shipped(
     found.supervise()
     if found.attributes:
         found.refer()
-    found.judge([Subject(kind, "", 0, (dictionary,))], bank.progress(kind))
+    own = Subject(kind, "", 0, (dictionary,))
+    found.judge([own, undirected(own, found.train.values)], bank.progress(kind))
     claims = shipped_claims(found, kind, max(bank.sizes.wide))
     named = [dataclasses.replace(c, text=f"{task}, {c.text}") for c in claims]
     rows: list[Row] = [{**row, "task": task} for row in found.finish()]
