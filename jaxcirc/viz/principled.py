@@ -4,7 +4,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from matplotlib import colormaps
 from matplotlib.axes import Axes
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
 from ..experiments import Result
@@ -24,6 +26,12 @@ MARKERS = {
     "PCA": "*",
 }
 """Of kinds of dictionary; shipped ones are hexagons."""
+
+BASELINES = ("frozen decoder", "random directions", "neurons", "PCA")
+"""What a dictionary has to beat, drawn in grey."""
+
+TASK, TRAINED = ("l1", "gated", "topk", "batchtopk", "jumprelu"), colormaps["viridis"]
+"""Task dictionaries, each in a colour of its own; codes are orange, shipped ones blue."""
 
 MOST = 6
 """Panels, at most."""
@@ -81,19 +89,18 @@ def _draw_kind(axes: Axes, name: str, rows: Sequence) -> None:
         axes.axhline(row["accuracy"], color=style.MUTED, lw=0.8, ls=":")
         axes.annotate(
             name,
-            (0.98, row["accuracy"]),
+            (0.02, row["accuracy"]),
             (0, 3),
             textcoords="offset points",
             xycoords=("axes fraction", "data"),
             fontsize=7.5,
-            ha="right",
             color=style.MUTED,
         )
     for edit, filled in (("nearest", True), ("supervised", True), ("by labels", False)):
         own = [r for r in rows if r["edit"] == edit and r["weight"] is not None]
         if not own:
             continue
-        colour = style.OPPOSES if name.startswith("supervised") else style.HELPS
+        colour = _colour(name)
         marker, size = MARKERS.get(name, "h"), [18 + 9 * float(r["k"]) for r in own]
         faces: Any = {"facecolors": colour if filled else "none"} if marker not in "x+" else {}
         axes.scatter(
@@ -108,6 +115,14 @@ def _draw_kind(axes: Axes, name: str, rows: Sequence) -> None:
             label=name.partition("/")[0] if filled else None,
             **faces,
         )
+
+
+def _colour(name: str) -> str:
+    if name.startswith("supervised"):
+        return style.OPPOSES
+    if name in BASELINES:
+        return style.MUTED
+    return to_hex(TRAINED(TASK.index(name) / len(TASK))) if name in TASK else style.HELPS
 
 
 @style.styled
@@ -138,7 +153,9 @@ def _draw_occlusion(axes: Axes, rows: Sequence) -> None:
         x = _reading.column(own, "ratio")
         for name, colour in (("stronger", style.OPPOSES), ("weaker", style.HELPS)):
             y = _reading.column(own, f"{name}, F1 0.9")
+            low, high = (_reading.column(own, f"{name}, F1 0.9 {end}") for end in ("low", "high"))
             axes.plot(x, y, "o-", color=colour, alpha=shade, label=f"{name}, penalty {penalty:g}")
+            axes.fill_between(x, low, high, color=colour, alpha=0.12 * shade, lw=0)
     axes.set(xlabel="ratio of norms", ylabel="share of values told, F1 of 0.9", ylim=(-0.03, 1.03))
     axes.legend(fontsize=7.5)
-    style.heading(axes, "Two attributes, one stronger", "darker: a larger penalty")
+    style.heading(axes, "Two attributes, one stronger", "darker: a larger penalty; bands: seeds")

@@ -41,7 +41,7 @@ class Scale:
     tokens: int = 300_000
     batch: int = 512
     penalties: tuple[float, ...] = (1.0, 2.5)
-    ratios: tuple[float, ...] = (1.0, 1.1, 1.25, 1.5, 2.0)
+    ratios: tuple[float, ...] = (1.0, 1.25, 1.5, 2.0, 2.5, 3.0)
     seeds: int = 3
 
 
