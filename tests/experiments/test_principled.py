@@ -303,6 +303,37 @@ def test_a_small_transformer_learns_the_task():
     assert accuracy(trained_small(small)[0], small) > 0.8
 
 
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ({"place": "resid_post.1", "task": "sonnets"}, "use one of 'ioi'"),
+        ({"place": "resid_post"}, 'as in "resid_post.12"'),
+        ({"place": "resid_post.1>mlp_out.1"}, 'as in "resid_post.12"'),
+        ({"place": "resid_post.9"}, r"layers 0\.\.1"),
+        ({"place": "resid_post.1", "ks": ()}, r"ks=\(2, 8, 32\)"),
+    ],
+)
+def test_a_dictionary_that_cannot_be_judged_is_one_line(model, words, asked, said):
+    (dictionary,) = subject().dictionaries
+    with pytest.raises(ValueError, match=said):
+        principled.judge_dictionary(model, words, dictionary, **asked)
+
+
+@pytest.mark.slow
+def test_one_dictionary_is_judged_beside_codes_and_random_directions(words, tmp_path):
+    size = {"n_layers": 2, "d_model": WIDTH, "d_mlp": None, "vocab": 4000}
+    small = toy(jax.random.key(0), n_heads=2, n_kv_heads=2, d_head=4, **size)
+    (dictionary,) = subject().dictionaries
+    asked = {"place": "resid_post.1", "ks": (2, 4), "train": 96, "report": 12, "name": "mine"}
+    result = principled.judge_dictionary(small, words, dictionary, **asked)
+    kinds = {r["dictionary"] for r in result.table if r["section"] == "approximation"}
+    assert {"supervised", "supervised, shuffled labels", "mine", "random directions"} <= kinds
+    assert "control.png" in {p.name for p in viz.write(result, tmp_path)}
+    other = TopK(init_coder(jax.random.key(0), WIDTH + 1, 20), 3)
+    with pytest.raises(ValueError, match="give its own place"):
+        principled.judge_dictionary(small, words, other, **asked)
+
+
 @pytest.mark.slow
 def test_the_whole_study_is_resumed_section_by_section(model, words, tmp_path, monkeypatch):
     from jaxcirc.experiments.principled import _part, _shipped
