@@ -10,7 +10,8 @@ product a round, and in 64 dimensions the reference's form, which makes a [batch
 round. The contestants alternate; compile time is apart; a machine that others use voids the run.
 Dense codes, for which nothing can be left out, are told beside, without a goal. Exits non-zero when
 ours are less than 1.5 times as fast as the product form, less than 10 times as fast as the
-reference's or take more than a hundredth of its memory, or when edits differ.
+reference's or take more than a hundredth of its memory, or when edits differ. Memory is that of a
+call, on both sides above what was resident before it, once free heap had been given back.
 """
 
 import contextlib
@@ -34,7 +35,7 @@ from _protocol import (
     timed,
     warm_up,
 )
-from peers._memory import peak, resident
+from peers._memory import peak, settled
 
 from jaxcirc.dictionaries import greedy_edit
 
@@ -82,7 +83,7 @@ def race(arrays, words: str, forms: tuple[str, ...], rate: float, goals: bool) -
     with contextlib.ExitStack() as stack:
         peers = {form: best_peer(stack, arrays, form) for form in forms}
         given = {name: jnp.asarray(x) for name, x in arrays.items()}
-        before = resident()
+        before = settled()
 
         def edit():
             return jax.block_until_ready(greedy_edit(**given, k=MOVES))
@@ -91,7 +92,8 @@ def race(arrays, words: str, forms: tuple[str, ...], rate: float, goals: bool) -
         edit()
         print(f"{words}: {time.perf_counter() - start:.1f} s the first time, with compiling")
         warm_up({"jaxcirc": timed(edit)})
-        with peak(before) as memory:
+        compiled = settled()
+        with peak(compiled) as memory:
             ours = edit()
         replies = {form: peer.ask(form, moves=MOVES) for form, peer in peers.items()}
         runs = {"jaxcirc": timed(edit)}
@@ -99,7 +101,7 @@ def race(arrays, words: str, forms: tuple[str, ...], rate: float, goals: bool) -
         seconds = alternate(runs, ROUNDS)
     print(summary(seconds, "jaxcirc"))
     medians = {name: statistics.median(times) for name, times in seconds.items()}
-    told(words, arrays, medians["jaxcirc"], rate, memory["peak"])
+    told(words, arrays, medians["jaxcirc"], rate, memory["peak"], compiled - before)
     found = []
     for form, reply in replies.items():
         error = difference(np.asarray(ours.left), np.asarray(reply["left"]))
@@ -134,14 +136,16 @@ def best_peer(stack: contextlib.ExitStack, arrays, form: str) -> Peer:
     return peers[best]
 
 
-def told(words: str, arrays, seconds: float, rate: float, memory: int) -> None:
-    """Our peak memory, and the share of the arithmetic that the result needs: a product of what is
-    left with every direction that may be moved, in every round."""
+def told(words: str, arrays, seconds: float, rate: float, memory: int, compiled: int) -> None:
+    """Our peak memory, apart from what compiling left, and the share of the arithmetic that the
+    result needs: a product of what is left with every direction that may be moved, in every
+    round."""
     d = arrays["directions"].shape[1]
     moved = int((arrays["source"] != arrays["target"]).sum())
     floor, dense = (2.0 * MOVES * n * d / rate / 1e9 for n in (moved, PROMPTS * FEATURES))
     print(
-        f"{words}: {memory / 1e6:.1f} MB at the peak; floor {1e3 * floor:.2f} ms for the features"
+        f"{words}: {memory / 1e6:.1f} MB at the peak of a call, beside {compiled / 1e6:.1f} MB of"
+        f" compiled programs; floor {1e3 * floor:.2f} ms for the features"
         f" that differ ({floor / seconds:.0%} is reached), {1e3 * dense:.1f} ms for all of them"
     )
 

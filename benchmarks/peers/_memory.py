@@ -1,6 +1,8 @@
-"""Peak memory of a call, above what was resident before anything ran. Linux; standard library."""
+"""Peak memory of a call, above what was resident before. Linux; standard library."""
 
 import contextlib
+import ctypes
+import gc
 from pathlib import Path
 
 
@@ -14,6 +16,14 @@ def _kilobytes(name: str) -> int:
 def resident() -> int:
     """Bytes resident now."""
     return 1024 * _kilobytes("VmRSS")
+
+
+def settled() -> int:
+    """The same once free heap has gone back to the kernel, so that a call's memory cannot hide in
+    what earlier ones left."""
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)
+    return resident()
 
 
 @contextlib.contextmanager

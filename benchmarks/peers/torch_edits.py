@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-from _memory import peak, resident  # noqa: E402
+from _memory import peak, settled  # noqa: E402
 from _serve import serve  # noqa: E402
 
 
@@ -47,7 +47,7 @@ class Worker:
         return self.timed(best, moves)
 
     def timed(self, best: Callable, moves: int) -> dict:
-        before = resident()
+        before = settled()
         start = time.perf_counter()
         with peak(before) as memory:
             left = self.rounds(best, moves)
