@@ -83,6 +83,7 @@ def judge_dictionary(
             there = dataclasses.replace(component, pos="entity")
             asked = read_ravel(tokenizer, ravel, seed=seed)
             found.rows += disentangle(model, asked, there, dictionary, name, seed)
+    notes = [] if found.attributes else [_elsewhere(component, data)]
     claims = shipped_claims(found, name, max(ks))
     facts = facts_of(
         model, data.report.source.prompts, seed=seed, place=place, pos=pos, ks=list(ks)
@@ -96,7 +97,7 @@ def judge_dictionary(
         axes={},
         facts=facts | {"dictionary": name, "features": dictionary.d_dict, "train": train},
         seconds=seconds,
-        notes=[*READING],
+        notes=[*notes, *READING],
     )
 
 
@@ -108,6 +109,15 @@ def _component(model, place: str, pos: str, head: int | None) -> Component:
     if found.layer >= model.n_layers:
         raise ValueError(f"{found}: this model has the layers 0..{model.n_layers - 1}")
     return found
+
+
+def _elsewhere(component: Component, data: Data) -> str:
+    """What to try where nothing that is exchanged changes an answer."""
+    spans = ", ".join(name for name in data.report.source.prompts.spans if name != component.pos)
+    return (
+        f"no attribute is used at {component}, so nothing was edited: another layer, or another"
+        f' token role by pos="..." (--pos): {spans}'
+    )
 
 
 def _check_width(found: Judged, dictionary: AbstractDictionary) -> None:
